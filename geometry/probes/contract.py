@@ -1,0 +1,107 @@
+"""The contract of a probe: what is measured at a training step, and as which columns."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from geometry.flat import FlatLayout
+from geometry.reductions import RowReducer
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table of measurements.
+
+    `ratio` names the column as a quotient of products of other columns, numerator and denominator;
+    its epoch aggregate is then also reported as the ratio of the means over the epoch's steps.
+    """
+
+    name: str
+    unit: str
+    meaning: str
+    ratio: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+
+
+@dataclass(frozen=True)
+class StepView:
+    """What a probe may read at step t. Nothing in it may be written to.
+
+    Time convention: `weights` is w_t and `gradient` is G_t, the gradient of minibatch t's loss at
+    w_t, without weight decay and before clipping, both flat, shape [P]. `weights_after` is w_{t+1};
+    it is the empty tensor before the update. `preconditioner` is the optimizer's P_t, None for the
+    identity, and known only after the update.
+    """
+
+    step: int
+    weights: Tensor
+    gradient: Tensor
+    weights_after: Tensor
+    learning_rate: float
+    weight_decay: float
+    preconditioner: Tensor | None
+
+
+@dataclass(frozen=True)
+class ProbeContext:
+    """What a probe is built from: the layout of the flat buffers, the reducer, the reference w*.
+
+    `reference` is w*, flat, shape [P], and is None for probes that need none.
+    """
+
+    layout: FlatLayout
+    reducer: RowReducer
+    reference: Tensor | None
+
+
+class Probe(ABC):
+    """Measures primitives at a step; derives columns from them once per epoch.
+
+    Obligations: `measure` is called once per step at which the probe is due, by the recorder, with
+    a row of the recorder's float64 device buffer; it fills that row and returns nothing. It never
+    waits for the device (no `.item()`), never touches random generators, module buffers or `.grad`.
+    `derive` is called once per epoch with all rows of that epoch, on the host.
+    """
+
+    name: ClassVar[str]
+    needs_reference: ClassVar[bool]
+    needs_update: ClassVar[bool]
+    """Called after the update, with `weights_after`, if true; before the update if false."""
+    columns: ClassVar[tuple[Column, ...]]
+    table: ClassVar[str] = "steps"
+    """The table that the columns stand in; a probe with labels has one of its own."""
+
+    def __init__(self, context: ProbeContext) -> None:
+        self.context = context
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """Row labels of a probe with a table of its own (layers, groups); None: the steps table."""
+        return None
+
+    @property
+    @abstractmethod
+    def num_primitives(self) -> int:
+        """Number of float64 scalars recorded per step."""
+
+    @abstractmethod
+    def measure(self, step: StepView, out: Tensor) -> None:
+        """Write this step's primitives to `out`, shape [num_primitives], float64, on the device."""
+
+    @abstractmethod
+    def derive(self, primitives: Tensor) -> Sequence[Tensor]:
+        """Columns from primitives, in the order of `columns`.
+
+        Shape: [steps, num_primitives] -> one [steps] tensor per column, or [steps, labels] for a
+        probe that has labels. Undefined values (0/0) are NaN, never a number.
+        """
+
+    def reference(self) -> Tensor:
+        """The reference w*; raises ValueError for a probe built without one."""
+        if self.context.reference is None:
+            raise ValueError(f"probe {self.name} needs a reference")
+        return self.context.reference

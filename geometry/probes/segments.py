@@ -1,0 +1,77 @@
+"""Path quantities per layer and per parameter group, in tables of their own (INVENTORY G12)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from geometry.probes.contract import Column, Probe, ProbeContext, StepView
+from geometry.probes.path import NUM_PATH_SUMS, PATH_COLUMNS, path_body, path_columns
+
+GROUPS = ("weights", "biases", "normalisation")
+
+
+class LayersProbe(Probe):
+    """The path columns of every parameter tensor by itself; the squares add up to the whole's."""
+
+    name: ClassVar[str] = "layers"
+    table: ClassVar[str] = "layers"
+    needs_reference: ClassVar[bool] = True
+    needs_update: ClassVar[bool] = False
+    columns: ClassVar[tuple[Column, ...]] = PATH_COLUMNS
+
+    def __init__(self, context: ProbeContext) -> None:
+        super().__init__(context)
+        device = self.reference().device
+        rows = [segment.num_rows for segment in context.layout.segments]
+        self._rows = torch.tensor(rows, device=device)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The parameters' names."""
+        return self.context.layout.labels
+
+    @property
+    def num_primitives(self) -> int:
+        """Three sums per label."""
+        return NUM_PATH_SUMS * len(self.labels)
+
+    def measure(self, step: StepView, out: Tensor) -> None:
+        """<G, D>, ‖G‖^2, ‖D‖^2 of every label."""
+        sums = out.view(NUM_PATH_SUMS, -1)
+        body = path_body(step, self.reference())
+        self.context.reducer.segment_sums(NUM_PATH_SUMS, body, self._rows, sums)
+
+    def derive(self, primitives: Tensor) -> Sequence[Tensor]:
+        """The path columns, each [steps, labels]."""
+        return path_columns(*primitives.view(len(primitives), NUM_PATH_SUMS, -1).unbind(1))
+
+
+class GroupsProbe(LayersProbe):
+    """The path columns of weights, biases and normalisation parameters, each taken together."""
+
+    name: ClassVar[str] = "groups"
+    table: ClassVar[str] = "groups"
+
+    def __init__(self, context: ProbeContext) -> None:
+        super().__init__(context)
+        present = [segment.group for segment in context.layout.segments]
+        self._labels = tuple(group for group in GROUPS if group in present)
+        members = [[group == label for group in present] for label in self._labels]
+        self._members = torch.tensor(members, dtype=torch.float64, device=self._rows.device)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The groups that the network has."""
+        return self._labels
+
+    def measure(self, step: StepView, out: Tensor) -> None:
+        """The layers' sums added up by group."""
+        layers = out.new_empty(NUM_PATH_SUMS, len(self._rows))
+        body = path_body(step, self.reference())
+        self.context.reducer.segment_sums(NUM_PATH_SUMS, body, self._rows, layers)
+        grouped = (layers.unsqueeze(1) * self._members).sum(2)
+        out.copy_(grouped.view(-1))

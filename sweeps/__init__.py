@@ -1,0 +1,1 @@
+"""What to run, and where: specs, plans, launching, the command line."""

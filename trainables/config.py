@@ -1,0 +1,191 @@
+"""RunConfig: everything that decides what a run computes; frozen, validated, documented."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from geometry.probes.registry import PROBES
+from trainables.data.contract import DataConfig
+from trainables.data.registry import DATA
+from trainables.errors import UserError, nearest
+from trainables.models.contract import ModelConfig
+from trainables.models.registry import MODELS
+from trainables.optimizers import OPTIMIZERS, OptimizerConfig
+from trainables.randomness import fold
+from trainables.registry import Options, build, member_of
+from trainables.schedules import SCHEDULES, ScheduleConfig
+from trainables.tasks.contract import TaskConfig
+from trainables.tasks.registry import TASKS
+
+SEED_NAMES = ("init", "data_order", "augmentation", "dropout")
+
+
+class Seeds(Options):
+    """Named seeds; each that is not given is derived from the run's `seed`."""
+
+    init: int | None = Field(default=None, ge=0)
+    """Seed of the initial weights."""
+    data_order: int | None = Field(default=None, ge=0)
+    """Seed of the order of the training examples, together with the epoch."""
+    augmentation: int | None = Field(default=None, ge=0)
+    """Seed of crops and flips, together with the epoch."""
+    dropout: int | None = Field(default=None, ge=0)
+    """Seed of dropout masks, together with the step."""
+
+
+class Budget(Options):
+    """Length of the training, in epochs or in steps (exactly one of them)."""
+
+    epochs: int | None = Field(default=None, ge=1)
+    """Number of passes over the training examples."""
+    steps: int | None = Field(default=None, ge=1)
+    """Number of optimizer steps."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Budget:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give exactly one of epochs and steps, at least 1")
+        return self
+
+    def num_steps(self, steps_per_epoch: int) -> int:
+        """T, the number of optimizer steps."""
+        return self.steps if self.steps is not None else (self.epochs or 0) * steps_per_epoch
+
+
+class LearningRate(Options):
+    """The configured learning rate: base * rule(batch_size / reference_batch_size)."""
+
+    base: float = Field(gt=0)
+    """Learning rate at the reference batch size."""
+    rule: Literal["fixed", "sqrt", "linear"] = "fixed"
+    """How it grows with the batch size: not, by the square root (P1 A.4), linearly (P2 fig. 9)."""
+    reference_batch_size: int | None = Field(default=None, ge=1)
+    """The batch size at which it equals `base`; needed unless the rule is fixed."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_number(cls, value: object) -> object:
+        return {"base": value} if isinstance(value, int | float | str) else value
+
+    @model_validator(mode="after")
+    def _has_reference(self) -> LearningRate:
+        if self.rule != "fixed" and self.reference_batch_size is None:
+            raise ValueError(f"rule {self.rule} needs reference_batch_size")
+        return self
+
+    def at(self, batch_size: int) -> float:
+        """The learning rate at that batch size, before the schedule."""
+        if self.reference_batch_size is None:
+            return self.base
+        ratio = batch_size / self.reference_batch_size
+        growth = {"fixed": 1.0, "sqrt": math.sqrt(ratio), "linear": ratio}
+        return self.base * growth[self.rule]
+
+
+class ProbeConfig(Options):
+    """One probe of the run; written as its name, or as {name, every}."""
+
+    name: str
+    """Name in the probe registry."""
+    every: int = Field(default=1, ge=1)
+    """Cadence in steps: measured at steps 0, every, 2 every, ...; 1 for the steps table."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _known(self) -> ProbeConfig:
+        if self.name not in PROBES:
+            raise UserError(f"unknown probe '{self.name}'; {nearest(self.name, PROBES)}")
+        return self
+
+
+class RunConfig(Options):
+    """One run: a training, its budget, and what is measured along it."""
+
+    task: Annotated[TaskConfig, *member_of("task", lambda: TASKS)] = Field(
+        default_factory=lambda: TASKS["classification"]()
+    )
+    """What is learnt: loss, minibatches, metrics."""
+    data: Annotated[DataConfig, *member_of("data", lambda: DATA)] = Field(
+        default_factory=lambda: DATA["digits"]()
+    )
+    """The data set and how it is split and augmented."""
+    model: Annotated[ModelConfig, *member_of("model", lambda: MODELS)] = Field(
+        default_factory=lambda: MODELS["mlp"]()
+    )
+    """The architecture."""
+    optimizer: Annotated[OptimizerConfig, *member_of("optimizer", lambda: OPTIMIZERS)] = Field(
+        default_factory=lambda: OPTIMIZERS["momentum"]()
+    )
+    """The optimizer and its weight decay."""
+    schedule: Annotated[ScheduleConfig, *member_of("schedule", lambda: SCHEDULES)] = Field(
+        default_factory=lambda: SCHEDULES["constant"]()
+    )
+    """How the learning rate changes over the steps."""
+    learning_rate: LearningRate = LearningRate(base=0.01)
+    """The learning rate and its rule in the batch size."""
+    batch_size: int = Field(default=64, ge=1)
+    """Examples per minibatch; the last, smaller minibatch of an epoch is dropped, as in P1."""
+    budget: Budget = Budget(epochs=40)
+    """Length of the training."""
+    seed: int = Field(default=0, ge=0)
+    """The seed from which all named seeds derive that are not given."""
+    seeds: Seeds = Seeds()
+    """Named seeds given one by one."""
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """Arithmetic of the forward and backward pass; bf16 is autocast, weights stay float32."""
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
+    """Layout of convolution weights and images; auto: what was measured faster for the model."""
+    evaluate_every_epochs: int = Field(default=1, ge=1)
+    """Cadence of evaluation in the reference pass, in epochs; the end is always evaluated."""
+    probes: tuple[ProbeConfig, ...] = (ProbeConfig(name="path"), ProbeConfig(name="update"))
+    """What is measured at every step."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> RunConfig:
+        if self.data.kind != self.task.data_kind:
+            raise ValueError(
+                f"task {self.task.name} reads {self.task.data_kind}, "
+                f"data {self.data.name} holds {self.data.kind}"
+            )
+        names = [probe.name for probe in self.probes]
+        if len(set(names)) != len(names):
+            raise ValueError(f"probes: each at most once, not {names}")
+        return self
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], where: str = "") -> RunConfig:
+        """A RunConfig from plain values; raises UserError with one line that names the key."""
+        return build(cls, values, where)
+
+    def plain(self) -> dict[str, Any]:
+        """The canonical plain form: non-default values only, members with their names."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+    def seed_for(self, name: str) -> int:
+        """The named seed: as given, else derived from `seed`."""
+        given: int | None = getattr(self.seeds, name)
+        return fold(self.seed, name) if given is None else given
+
+    def channels_last(self) -> bool:
+        """True if images and convolution weights are laid out channels_last."""
+        if self.memory_format == "auto":
+            return self.model.channels_last
+        return self.memory_format == "channels_last"
+
+    def all_probes(self) -> tuple[ProbeConfig, ...]:
+        """The run's probes and those that its optimizer's null model needs."""
+        names = {probe.name for probe in self.probes}
+        extra = ("path", *self.optimizer.required_probes) if self.needs_replay() else ()
+        return self.probes + tuple(ProbeConfig(name=name) for name in extra if name not in names)
+
+    def needs_replay(self) -> bool:
+        """True if some probe needs the reference w*."""
+        return any(PROBES[probe.name].needs_reference for probe in self.probes)

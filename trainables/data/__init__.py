@@ -1,0 +1,1 @@
+"""Data sets: contract, registry, one file per data set."""

@@ -1,0 +1,79 @@
+"""Any tree of images with one folder per class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from trainables.data.arrays import Part, Source, StoredImages
+from trainables.data.folders import Tree, find_tree, part_of_tree
+from trainables.errors import UserError
+
+SUBFOLDERS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
+"""Names of the folder of each part; `val` is what ImageNet's tree has."""
+
+
+class ImageFolder(StoredImages):
+    """Images in `<path>/train/<class>/`, and perhaps `validation/` (or `val/`) and `test/`.
+
+    A tree without train/ is read as `<path>/<class>/`. Without a validation folder, a fraction of
+    the training images validates. Every image is resized and cut to a square; `mean` and `std` are
+    measured on the training split.
+    """
+
+    name: ClassVar[str] = "image_folder"
+    licence: ClassVar[str] = "that of your images"
+    citation: ClassVar[str] = "that of your images"
+
+    path: str = "images"
+    """The folder, relative to the data folder or absolute."""
+    size: int = Field(default=32, ge=1)
+    """Side in pixels: the shorter side is resized to it and the middle cut out. Ours: CIFAR's."""
+    grey: bool = False
+    """Read luminance only, as one channel."""
+
+    def counts(self, root: Path) -> dict[str, int]:
+        """Number of image files per part."""
+        return {part: len(tree.files) for part, tree in self._trees(root).items()}
+
+    def source(self, root: Path) -> Source:
+        """The tree's files."""
+        trees = self._trees(root)
+        shape = (1 if self.grey else 3, self.size, self.size)
+        files = [f"{part}={tree.fingerprint}" for part, tree in trees.items()]
+
+        def parts() -> dict[str, Part]:
+            return {part: part_of_tree(tree, shape, resize=True) for part, tree in trees.items()}
+
+        return Source(f"{shape} {' '.join(files)}", trees["train"].class_names, parts)
+
+    def _trees(self, root: Path) -> dict[str, Tree]:
+        base = root / self.path
+        if not base.is_dir():
+            raise UserError(
+                f"data image_folder not found: looked for {base}/train/<class>/ and "
+                f"{base}/<class>/; set data.path to the folder of your images"
+            )
+        found = {
+            part: find_tree(base / name)
+            for part, names in SUBFOLDERS.items()
+            for name in names
+            if (base / name).is_dir()
+        }
+        if "train" not in found:
+            found = {"train": find_tree(base)}
+        _check_same_classes(found)
+        return found
+
+
+def _check_same_classes(trees: dict[str, Tree]) -> None:
+    train = trees["train"]
+    for tree in trees.values():
+        different = set(tree.class_names) ^ set(train.class_names)
+        if different:
+            raise UserError(
+                f"{tree.folder}: other class folders than {train.folder} "
+                f"({' '.join(sorted(different))}); give all parts the same classes"
+            )

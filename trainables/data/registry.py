@@ -1,0 +1,12 @@
+"""The registry of data sets: one line per data set."""
+
+from __future__ import annotations
+
+from trainables.data.cifar10 import CIFAR10
+from trainables.data.contract import DataConfig
+from trainables.data.digits import Digits
+from trainables.data.image_folder import ImageFolder
+from trainables.data.mnist import MNIST
+from trainables.registry import registry_of
+
+DATA: dict[str, type[DataConfig]] = registry_of(Digits, MNIST, CIFAR10, ImageFolder)

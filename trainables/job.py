@@ -1,0 +1,132 @@
+"""What a worker is given: the runs of one trajectory, where to do them, and what it says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from geometry.reductions import RowReducer
+from trainables.config import RunConfig
+from trainables.environment import describe, make_deterministic
+from trainables.measurement import Measurement
+from trainables.record import EpochRecord, ReferenceRecord
+from trainables.store import Folder, Store
+from trainables.tasks.contract import Task
+from trainables.trajectory import Observer, Trajectory
+
+CHECKPOINT_SECONDS = 10.0
+"""Least time between two checkpoints of a pass: what a SIGKILL can cost. Ours, untuned."""
+
+
+@dataclass(frozen=True)
+class RunJob:
+    """One run to be done."""
+
+    run_id: str
+    config: RunConfig
+
+
+@dataclass(frozen=True)
+class Job:
+    """The runs of one trajectory that are still to be done; they differ in budget and probes."""
+
+    trajectory_id: str
+    runs: tuple[RunJob, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job is done."""
+
+    store: Store
+    data_root: Path
+    device: torch.device
+    num_threads: int
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a job stands; yielded at every epoch end and at the end of every budget."""
+
+    phase: Literal["reference", "replay"]
+    step: int
+    num_steps: int
+    """Steps of this pass, to the end of the longest budget."""
+    epoch: int
+    evaluation: EpochRecord | None = None
+    """The epoch of the reference pass that has just ended."""
+    finished: tuple[str, ...] = ()
+    """The runs that were sealed since the last yield."""
+
+
+class Workbench:
+    """A job bound to its place: the task loaded, the process set up, trajectories built at t = 0."""
+
+    def __init__(self, job: Job, place: Place, num_threads: int) -> None:
+        self.job = job
+        self.place = place
+        self.config = job.runs[0].config
+        make_deterministic(self.config, num_threads)
+        self.environment = describe(place.device, num_threads)
+        self.task: Task = self.config.task.bind(self.config, place.data_root, place.device)
+        self.folder: Folder = place.store.trajectory(job.trajectory_id)
+        self._reducer: RowReducer | None = None
+
+    def trajectory(self) -> Trajectory:
+        """The trajectory at t = 0."""
+        return Trajectory(self.config, self.task, self.place.device)
+
+    def num_steps(self, run: RunJob) -> int:
+        """T of a run."""
+        return run.config.budget.num_steps(self.task.steps_per_epoch)
+
+    def measurement(
+        self, run: RunJob, trajectory: Trajectory, reference: torch.Tensor | None
+    ) -> Measurement:
+        """A run's measurement along that trajectory; all share one reducer's scratch."""
+        if self._reducer is None:
+            weights = trajectory.flat.weights
+            self._reducer = RowReducer(len(weights), weights.device, weights.dtype)
+        return Measurement(
+            run.run_id,
+            run.config,
+            steps_per_epoch=self.task.steps_per_epoch,
+            learning_rate=trajectory.learning_rate,
+            layout=trajectory.flat.layout,
+            reducer=self._reducer,
+            reference=reference,
+        )
+
+    def new_record(self) -> ReferenceRecord:
+        """The record of a reference pass that has not begun."""
+        return ReferenceRecord(
+            environment=self.environment,
+            steps_per_epoch=self.task.steps_per_epoch,
+            data_digest=self.task.data_digest,
+        )
+
+
+def drive(
+    trajectory: Trajectory,
+    ends: Sequence[int],
+    measurements: Sequence[Measurement],
+    others: Sequence[Observer] = (),
+) -> Iterator[int]:
+    """Advance to every epoch end and every one of `ends` in turn; yields the step reached.
+
+    A measurement observes until its own budget ends and is flushed at every boundary.
+    """
+    steps_per_epoch = trajectory.task.steps_per_epoch
+    while trajectory.step < max(ends):
+        epoch_end = (trajectory.step // steps_per_epoch + 1) * steps_per_epoch
+        until = min([epoch_end, *(end for end in ends if end > trajectory.step)])
+        active = [m for m in measurements if m.num_steps > trajectory.step]
+        trajectory.advance(until, [*others, *active])
+        for measurement in active:
+            measurement.flush()
+        yield until

@@ -1,0 +1,109 @@
+"""One run's measurement along a pass: its recorder, its tables so far, and how they are finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from geometry import null
+from geometry.flat import FlatLayout
+from geometry.probes.contract import ProbeContext, StepView
+from geometry.probes.registry import PROBES
+from geometry.recorder import DueProbe, Recorder
+from geometry.reductions import RowReducer
+from trainables.config import RunConfig
+
+Columns = dict[str, Tensor]
+"""Columns of one table by name: [rows], or [rows, labels] for a table that has labels."""
+
+
+class Measurement:
+    """Observes one run's steps up to its budget and collects its tables on the host.
+
+    `state` and `load` carry the tables through a checkpoint, so that a resumed pass ends with the
+    same bytes as one that was never interrupted.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        config: RunConfig,
+        *,
+        steps_per_epoch: int,
+        learning_rate: Callable[[int], float],
+        layout: FlatLayout,
+        reducer: RowReducer,
+        reference: Tensor | None,
+    ) -> None:
+        self.run_id = run_id
+        self.config = config
+        self.num_steps = config.budget.num_steps(steps_per_epoch)
+        self._learning_rate = learning_rate
+        context = ProbeContext(layout, reducer, reference)
+        probes = [DueProbe(PROBES[p.name](context), p.every) for p in config.all_probes()]
+        self._recorder = Recorder(probes, min(steps_per_epoch, self.num_steps), reducer.device)
+        self.labels = {p.probe.table: p.probe.labels for p in probes if p.probe.labels}
+        self._parts: dict[str, list[Columns]] = {}
+
+    @property
+    def needs_update(self) -> bool:
+        """True if some probe needs w_{t+1}."""
+        return self._recorder.needs_update
+
+    def before_update(self, view: StepView, loss: Tensor) -> None:
+        """Record step t before its update."""
+        self._recorder.before_update(view, loss)
+
+    def after_update(self, view: StepView) -> None:
+        """Record step t after its update."""
+        self._recorder.after_update(view)
+
+    def flush(self) -> None:
+        """Fetch what was recorded since the last flush; once per epoch and at the budget's end."""
+        steps, losses, recorded = self._recorder.flush()
+        rates = [self._learning_rate(step) for step in steps.tolist()]
+        learning_rate = torch.tensor(rates, dtype=torch.float64)
+        table = {"step": steps, "loss": losses, "learning_rate": learning_rate}
+        for part in recorded:
+            if part.labels is None:
+                table |= part.columns
+            else:
+                self._append(part.table, {"step": part.steps, **part.columns})
+        self._append("steps", table)
+
+    def _append(self, table: str, columns: Columns) -> None:
+        self._parts.setdefault(table, []).append(columns)
+
+    def tables(self) -> dict[str, Columns]:
+        """Every table so far, by name; `steps` among them."""
+        for name, parts in self._parts.items():
+            joined = {column: torch.cat([part[column] for part in parts]) for column in parts[0]}
+            self._parts[name] = [joined]
+        return {name: parts[0] for name, parts in self._parts.items()}
+
+    def state(self) -> dict[str, Tensor]:
+        """The tables so far under the keys `<run_id>/<table>/<column>`."""
+        return {
+            f"{self.run_id}/{table}/{column}": values
+            for table, columns in self.tables().items()
+            for column, values in columns.items()
+        }
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take up the tables of a checkpoint."""
+        self._parts = {}
+        for key, values in state.items():
+            run_id, table, column = key.split("/")
+            if run_id == self.run_id:
+                self._parts.setdefault(table, [{}])[0][column] = values
+
+    def finished_tables(self) -> dict[str, Columns]:
+        """The tables with the null model filled in, which needs the whole run."""
+        tables = self.tables()
+        steps = tables["steps"]
+        if "gamma" in steps:
+            steps["null_gamma"] = self.config.optimizer.null_gamma(steps)
+            steps["null_gamma_closed"] = null.closed_form_gamma(self.num_steps)
+        return tables

@@ -1,0 +1,1 @@
+"""Models: contract, registry, one file per architecture family."""

@@ -1,0 +1,13 @@
+"""The registry of models: one line per model."""
+
+from __future__ import annotations
+
+from trainables.models.cnn import CNN
+from trainables.models.contract import ModelConfig
+from trainables.models.mlp import MLP
+from trainables.models.resnet import ResNet18, ResNet34, ResNet50, ResNet152
+from trainables.registry import registry_of
+
+MODELS: dict[str, type[ModelConfig]] = registry_of(
+    MLP, CNN, ResNet18, ResNet34, ResNet50, ResNet152
+)

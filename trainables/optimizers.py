@@ -1,0 +1,151 @@
+"""Optimizers: torch.optim on one flat tensor, each with the null model of its own random walk."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from geometry import null
+from trainables.registry import Member, registry_of
+
+
+class OptimizerConfig(Member, ABC):
+    """Options of one optimizer. `param` is the flat weight tensor, its `.grad` the flat gradient."""
+
+    required_probes: ClassVar[tuple[str, ...]] = ()
+    """Probes whose columns the null model needs."""
+
+    weight_decay: float = Field(default=0.0, ge=0)
+    """lambda, the weight decay coefficient [1]."""
+
+    @abstractmethod
+    def build(self, param: Tensor) -> torch.optim.Optimizer:
+        """The torch.optim optimizer of that tensor; the learning rate is set at every step."""
+
+    @abstractmethod
+    def null_gamma(self, columns: Mapping[str, Tensor]) -> Tensor:
+        """gamma of the aware null model, from the steps table of a whole run (INVENTORY D9).
+
+        Shape: every column [T], float64 -> [T].
+        """
+
+    def preconditioner(self, optimizer: torch.optim.Optimizer) -> Tensor | None:
+        """The diagonal P_t by which the last update scaled its direction; None: the identity."""
+        return None
+
+
+class SGD(OptimizerConfig):
+    """w <- w - eta (G + lambda w)."""
+
+    name: ClassVar[str] = "sgd"
+
+    def build(self, param: Tensor) -> torch.optim.Optimizer:
+        """torch.optim.SGD without momentum."""
+        return torch.optim.SGD([param], lr=0.0, weight_decay=self.weight_decay)
+
+    def null_gamma(self, columns: Mapping[str, Tensor]) -> Tensor:
+        """The momentum null with beta = 0."""
+        return null.momentum_gamma(columns["learning_rate"], columns["gradient_norm"], beta=0.0)
+
+
+class Momentum(OptimizerConfig):
+    """v <- beta v + G + lambda w;  w <- w - eta v."""
+
+    name: ClassVar[str] = "momentum"
+    nesterov: ClassVar[bool] = False
+
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """beta, the momentum coefficient [1] (P1 appendix A.4: 0.9)."""
+
+    def build(self, param: Tensor) -> torch.optim.Optimizer:
+        """torch.optim.SGD with momentum, without dampening."""
+        return torch.optim.SGD(
+            [param],
+            lr=0.0,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            nesterov=self.nesterov,
+        )
+
+    def null_gamma(self, columns: Mapping[str, Tensor]) -> Tensor:
+        """The null aware of step size, norm and momentum."""
+        return null.momentum_gamma(
+            columns["learning_rate"],
+            columns["gradient_norm"],
+            beta=self.momentum,
+            nesterov=self.nesterov,
+        )
+
+
+class Nesterov(Momentum):
+    """v <- beta v + G + lambda w;  w <- w - eta (G + lambda w + beta v)."""
+
+    name: ClassVar[str] = "nesterov"
+    nesterov: ClassVar[bool] = True
+
+    momentum: float = Field(default=0.9, gt=0, lt=1)
+    """beta, the momentum coefficient [1]; Nesterov's form needs it above 0."""
+
+
+class Adam(OptimizerConfig):
+    """Adam; the weight decay is coupled (L2, added to the gradient)."""
+
+    name: ClassVar[str] = "adam"
+    required_probes: ClassVar[tuple[str, ...]] = ("preconditioner",)
+
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    """Decay of the first moment [1] (P1 appendix A.4)."""
+    beta2: float = Field(default=0.999, ge=0, lt=1)
+    """Decay of the second moment [1] (P1 appendix A.4)."""
+    epsilon: float = Field(default=1e-8, gt=0)
+    """Added to the root of the second moment (torch's default)."""
+
+    def build(self, param: Tensor) -> torch.optim.Optimizer:
+        """torch.optim.Adam."""
+        return torch.optim.Adam([param], **self._arguments())
+
+    def _arguments(self) -> dict[str, object]:
+        return {
+            "lr": 0.0,
+            "betas": (self.beta1, self.beta2),
+            "eps": self.epsilon,
+            "weight_decay": self.weight_decay,
+        }
+
+    def null_gamma(self, columns: Mapping[str, Tensor]) -> Tensor:
+        """The null aware of the diagonal preconditioner."""
+        return null.adam_gamma(
+            columns["learning_rate"],
+            columns["gradient_norm"],
+            columns["preconditioned_inner"],
+            columns["preconditioned_norm"],
+            beta1=self.beta1,
+        )
+
+    def preconditioner(self, optimizer: torch.optim.Optimizer) -> Tensor | None:
+        """P_t = 1 / (sqrt(v_t / (1 - beta2^(t+1))) + epsilon), after the update of step t."""
+        (slots,) = optimizer.state.values()
+        correction = 1.0 - torch.tensor(self.beta2, dtype=torch.float64) ** slots["step"].double()
+        scale = correction.sqrt().to(slots["exp_avg_sq"].device)
+        return slots["exp_avg_sq"].sqrt().div_(scale).add_(self.epsilon).reciprocal_()
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay."""
+
+    name: ClassVar[str] = "adamw"
+
+    weight_decay: float = Field(default=0.01, ge=0)
+    """lambda, the decoupled weight decay coefficient [1] (torch's default)."""
+
+    def build(self, param: Tensor) -> torch.optim.Optimizer:
+        """torch.optim.AdamW."""
+        return torch.optim.AdamW([param], **self._arguments())
+
+
+OPTIMIZERS = registry_of(SGD, Momentum, Nesterov, Adam, AdamW)

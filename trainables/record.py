@@ -1,0 +1,111 @@
+"""The record of a reference pass: fingerprints, evaluations, references, where it diverged."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+Evaluation = dict[str, float]
+"""Values such as train_loss or validation_accuracy, by name."""
+
+
+class ReplayDiverged(Exception):
+    """The same training came to other weights: its numbers mean nothing."""
+
+    def __init__(self, epoch: int, expected: str, got: str) -> None:
+        super().__init__(
+            f"replay diverged by the end of epoch {epoch}: "
+            f"weights {got[:12]} where the reference pass had {expected[:12]}"
+        )
+        self.epoch, self.expected, self.got = epoch, expected, got
+
+
+class EpochRecord(BaseModel):
+    """The end of one epoch: steps done, fingerprint of the weights, evaluation if it was due."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    epoch: int
+    step: int
+    fingerprint: str
+    evaluation: Evaluation = {}
+
+    def row(self) -> dict[str, float | int | str]:
+        """The record as one flat row."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "fingerprint": self.fingerprint,
+            **self.evaluation,
+        }
+
+
+class End(BaseModel):
+    """A reference w*: the steps it took, its file, its fingerprint, its evaluation."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    step: int
+    file: str
+    fingerprint: str
+    evaluation: Evaluation
+
+
+class ReferenceRecord(BaseModel):
+    """What the reference pass leaves behind besides weights; carried through its checkpoints."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    environment: dict[str, Any]
+    steps_per_epoch: int
+    data_digest: str
+    initial: Evaluation = {}
+    """Evaluation of w_0."""
+    epochs: list[EpochRecord] = []
+    ends: list[End] = []
+    diverged_at_step: int | None = None
+    """First step whose loss, or whose update's result, was not a number."""
+    drawn_epoch: int | None = None
+    """The epoch at whose start the state was kept, for `optpath verify`."""
+    redone_because: str | None = None
+    """Why an earlier reference pass was thrown away, if one was."""
+
+    def end(self, step: int) -> End | None:
+        """The reference after that many steps, if there is one."""
+        return next((end for end in self.ends if end.step == step), None)
+
+    def epoch(self, epoch: int) -> EpochRecord | None:
+        """The record of that epoch, if it was reached."""
+        return self.epochs[epoch] if epoch < len(self.epochs) else None
+
+    def check_epoch(self, epoch: int, fingerprint: str) -> None:
+        """Compare with the fingerprint of that epoch's end; raises ReplayDiverged."""
+        expected = self.epochs[epoch].fingerprint
+        if fingerprint != expected:
+            raise ReplayDiverged(epoch, expected, fingerprint)
+
+    def check_end(self, step: int, fingerprint: str) -> None:
+        """Compare with the reference after that many steps; raises ReplayDiverged."""
+        end = self.end(step)
+        if end is not None and fingerprint != end.fingerprint:
+            raise ReplayDiverged((step - 1) // self.steps_per_epoch, end.fingerprint, fingerprint)
+
+    def covers(self, step: int) -> bool:
+        """True if nothing is left to do for a budget of that many steps."""
+        diverged = self.diverged_at_step is not None and self.diverged_at_step < step
+        return diverged or self.end(step) is not None
+
+    def rows_until(self, step: int) -> list[dict[str, float | int | str]]:
+        """Flat rows of the epochs that end within the first `step` steps."""
+        return [epoch.row() for epoch in self.epochs if epoch.step <= step]
+
+    def text(self) -> str:
+        """The record as JSON, for a checkpoint's metadata."""
+        return self.model_dump_json()
+
+    def plain(self) -> dict[str, Any]:
+        """The record as plain values, for a manifest."""
+        values: dict[str, Any] = json.loads(self.text())
+        return values

@@ -1,0 +1,200 @@
+"""The reference pass: trains to the end of every budget, and keeps w* of each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from geometry.recorder import Recorder
+from trainables.checkpoint import Cadence, load_checkpoint, save_checkpoint
+from trainables.job import Progress, RunJob, Workbench, drive
+from trainables.measurement import Measurement
+from trainables.randomness import fold
+from trainables.record import End, EpochRecord, Evaluation, ReferenceRecord
+from trainables.results import finish_run
+from trainables.store import Folder, StoreDamaged, read_tensors, write_tensors, write_yaml
+from trainables.trajectory import Trajectory, fingerprint
+
+CHECKPOINT = "checkpoint.safetensors"
+DRAWN = "drawn.safetensors"
+"""State at the start of one drawn epoch, which `optpath verify` replays."""
+
+
+def load_record(folder: Folder) -> ReferenceRecord | None:
+    """The record of a reference pass that is done or under way, None if there is none."""
+    manifest = folder.manifest()
+    checkpoint = load_checkpoint(folder.path / CHECKPOINT)
+    records = [ReferenceRecord.model_validate(manifest["record"])] if manifest else []
+    if checkpoint is not None:
+        records.append(ReferenceRecord.model_validate_json(checkpoint.record))
+    # a longer budget under way is ahead of the manifest, a shorter one added later behind it
+    return max(records, key=lambda r: (len(r.epochs), len(r.ends)), default=None)
+
+
+def load_reference(folder: Folder, end: End, device: torch.device) -> Tensor:
+    """w* of one budget on the device; raises StoreDamaged if it is not the one that was recorded."""
+    tensors, _ = read_tensors(folder.path / end.file)
+    if fingerprint(tensors["weights"]) != end.fingerprint:
+        raise StoreDamaged(f"{folder.path / end.file}: damaged; delete its folder and run again")
+    return tensors["weights"].to(device)
+
+
+def discard(folder: Folder) -> None:
+    """Throw a reference pass away: the manifest first, then what it stood for."""
+    references = folder.path.glob("references/*.safetensors")
+    for path in (folder.manifest_path, *folder.path.glob("*.safetensors"), *references):
+        path.unlink(missing_ok=True)
+
+
+class ReferencePass:
+    """One trajectory's reference pass; `record` grows while `run` is driven."""
+
+    def __init__(self, bench: Workbench, record: ReferenceRecord) -> None:
+        self.bench = bench
+        self.record = record
+        self._path = bench.folder.path
+        self._cadence = Cadence(bench.place.checkpoint_seconds)
+        self._saves = True
+
+    def run(self, ends: Sequence[int], watched_runs: Sequence[RunJob] = ()) -> Iterator[Progress]:
+        """Train until every end is covered; runs that need no reference are measured on the way.
+
+        A watched run is measured only if the pass has its steps from t = 0 on; one that is not
+        stays open, for the replay.
+        """
+        open_ends = [end for end in ends if not self.record.covers(end)]
+        if not open_ends:
+            return
+        trajectory, watched = self._start(min(open_ends), watched_runs)
+        losses = Recorder([], self.record.steps_per_epoch, self.bench.place.device)
+        self._at_start(trajectory, open_ends)
+        for step in drive(trajectory, open_ends, watched, [losses]):
+            self._note_divergence(trajectory, losses)
+            evaluated = self._record_boundary(trajectory, open_ends)
+            finished = self._finish(watched, step)
+            if self._saves and self._cadence.due():
+                path = self._path / CHECKPOINT
+                self._cadence.save(path, trajectory, watched, self.record.text())
+            yield self._progress(step, max(open_ends), evaluated, finished)
+            if self.record.diverged_at_step is not None:
+                break
+        if self._saves:
+            save_checkpoint(self._path / CHECKPOINT, trajectory, [], self.record.text())
+        self._seal()
+
+    def _start(
+        self, first_end: int, runs: Sequence[RunJob]
+    ) -> tuple[Trajectory, list[Measurement]]:
+        """From the last checkpoint, or from t = 0 where that lies beyond the first end."""
+        trajectory = self.bench.trajectory()
+        checkpoint = load_checkpoint(self._path / CHECKPOINT)
+        self._saves = checkpoint is None or checkpoint.step <= first_end
+        if checkpoint is None or not self._saves:
+            return trajectory, [self.bench.measurement(run, trajectory, None) for run in runs]
+        trajectory.load(checkpoint.state, checkpoint.step)
+        known = [run for run in runs if run.run_id in checkpoint.run_ids]
+        watched = [self.bench.measurement(run, trajectory, None) for run in known]
+        for measurement in watched:
+            measurement.load(checkpoint.tables)
+        return trajectory, watched
+
+    def _at_start(self, trajectory: Trajectory, ends: Sequence[int]) -> None:
+        if trajectory.step == 0:
+            self.record.initial = self._evaluate(trajectory, ("train", "validation"))
+            self._keep_drawn(trajectory, ends)
+        write_yaml(self._path / "config.yaml", self.bench.config.plain())
+
+    def _note_divergence(self, trajectory: Trajectory, losses: Recorder) -> None:
+        """The first step whose loss is no number, or the last one if it broke the weights."""
+        steps, values, _ = losses.flush()
+        broken = steps[~torch.isfinite(values)].tolist()
+        if broken:
+            self.record.diverged_at_step = broken[0]
+        elif not trajectory.is_finite():
+            self.record.diverged_at_step = trajectory.step - 1
+
+    def _record_boundary(self, trajectory: Trajectory, ends: Sequence[int]) -> EpochRecord | None:
+        if self.record.diverged_at_step is not None:
+            return None
+        step = trajectory.step
+        epoch, index = divmod(step - 1, self.record.steps_per_epoch)
+        at_epoch_end = index + 1 == self.record.steps_per_epoch
+        at_end = step in ends
+        due = at_epoch_end and (epoch + 1) % self.bench.config.evaluate_every_epochs == 0
+        splits = self.bench.task.splits if at_end else ("train", "validation")
+        evaluation = self._evaluate(trajectory, splits) if at_end or due else {}
+        current = trajectory.fingerprint()
+        if at_end:
+            self._keep_reference(trajectory, current, evaluation)
+        if not at_epoch_end:
+            return None
+        self._keep_drawn(trajectory, ends)
+        return self._keep_epoch(EpochRecord(
+            epoch=epoch, step=step, fingerprint=current, evaluation=_without_test(evaluation)
+        ))
+
+    def _keep_epoch(self, record: EpochRecord) -> EpochRecord:
+        if self.record.epoch(record.epoch) is None:
+            self.record.epochs.append(record)
+        self.record.check_epoch(record.epoch, record.fingerprint)
+        return record
+
+    def _keep_reference(
+        self, trajectory: Trajectory, current: str, evaluation: Evaluation
+    ) -> None:
+        end = End(
+            step=trajectory.step,
+            file=f"references/{trajectory.step}.safetensors",
+            fingerprint=current,
+            evaluation=evaluation,
+        )
+        metadata = trajectory.flat.layout.metadata()
+        write_tensors(self._path / end.file, {"weights": trajectory.flat.weights}, metadata)
+        self.record.ends = sorted([*self.record.ends, end], key=lambda end: end.step)
+
+    def _keep_drawn(self, trajectory: Trajectory, ends: Sequence[int]) -> None:
+        """Save the state at the start of the drawn epoch, one of those before the first end."""
+        if self.record.drawn_epoch is None:
+            num_epochs = max(1, min(ends) // self.record.steps_per_epoch)
+            self.record.drawn_epoch = fold(0, self.bench.job.trajectory_id) % num_epochs
+        if trajectory.step == self.record.drawn_epoch * self.record.steps_per_epoch:
+            save_checkpoint(self._path / DRAWN, trajectory, [], self.record.text())
+
+    def _evaluate(self, trajectory: Trajectory, splits: Sequence[str]) -> Evaluation:
+        """Values by name; one that is no number is left out, so that missing stays missing."""
+        values = {
+            f"{split}_{name}": value
+            for split in splits
+            for name, value in trajectory.evaluate(split).items()
+        }
+        return {name: value for name, value in values.items() if math.isfinite(value)}
+
+    def _finish(self, watched: Sequence[Measurement], step: int) -> tuple[str, ...]:
+        done = [m for m in watched if m.num_steps == step and self.record.end(step) is not None]
+        for measurement in done:
+            folder = self.bench.place.store.run(measurement.run_id)
+            trajectory_id = self.bench.job.trajectory_id
+            finish_run(folder, trajectory_id, measurement, self.record, replay_exact=None)
+        return tuple(measurement.run_id for measurement in done)
+
+    def _progress(
+        self, step: int, num_steps: int, evaluated: EpochRecord | None, finished: tuple[str, ...]
+    ) -> Progress:
+        epoch = (step - 1) // self.record.steps_per_epoch
+        return Progress("reference", step, num_steps, epoch, evaluated, finished)
+
+    def _seal(self) -> None:
+        values = {
+            "trajectory_id": self.bench.job.trajectory_id,
+            "config": self.bench.config.plain(),
+            "record": self.record.plain(),
+        }
+        files = [DRAWN, "config.yaml", *(end.file for end in self.record.ends)]
+        self.bench.folder.write_manifest(values, files)
+
+
+def _without_test(evaluation: Evaluation) -> Evaluation:
+    return {name: value for name, value in evaluation.items() if not name.startswith("test_")}

@@ -1,0 +1,92 @@
+"""Learning-rate schedules: pure functions of the step that scale the configured learning rate."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from pydantic import Field, model_validator
+
+from trainables.registry import Member, registry_of
+
+
+class ScheduleConfig(Member, ABC):
+    """eta_t = learning_rate * factor(t). A factor of 0 is allowed (P1's warm-up starts with it)."""
+
+    depends_on_budget: ClassVar[bool]
+    """True if factor(t) changes with the number of steps: then budgets are not prefixes."""
+
+    @abstractmethod
+    def factor(self, step: int, num_steps: int, steps_per_epoch: int) -> float:
+        """The factor of step t in 0..num_steps-1; a pure function, called once per step."""
+
+
+class Constant(ScheduleConfig):
+    """factor(t) = 1."""
+
+    name: ClassVar[str] = "constant"
+    depends_on_budget: ClassVar[bool] = False
+
+    def factor(self, step: int, num_steps: int, steps_per_epoch: int) -> float:
+        """1 at every step."""
+        return 1.0
+
+
+class LinearDecay(ScheduleConfig):
+    """factor(t) = 1 - t / T: linear from 1, reaching 0 one step after the last."""
+
+    name: ClassVar[str] = "linear_decay"
+    depends_on_budget: ClassVar[bool] = True
+
+    def factor(self, step: int, num_steps: int, steps_per_epoch: int) -> float:
+        """1 - t / T."""
+        return 1.0 - step / num_steps
+
+
+class WarmupCosine(ScheduleConfig):
+    """Linear warm-up over W steps from exactly 0, then half a cosine period to 0 at step T.
+
+    factor(t) = t / W for t < W, else (1 + cos(pi (t - W) / (T - W))) / 2, per step.
+    Source: P1 appendix A.4 (ImageNet) and the authors' LambdaLR, INVENTORY B0.
+    """
+
+    name: ClassVar[str] = "warmup_cosine"
+    depends_on_budget: ClassVar[bool] = True
+
+    warmup_epochs: float = Field(default=3.0, ge=0)
+    """Length of the warm-up in epochs (P1 appendix A.4: 3)."""
+
+    def factor(self, step: int, num_steps: int, steps_per_epoch: int) -> float:
+        """The warm-up's line, then the cosine."""
+        warmup = min(round(self.warmup_epochs * steps_per_epoch), num_steps)
+        if step < warmup:
+            return step / warmup
+        return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / (num_steps - warmup)))
+
+
+class Milestones(ScheduleConfig):
+    """factor(t) = gamma^(number of milestone epochs <= epoch of t); epochs count from 0."""
+
+    name: ClassVar[str] = "milestones"
+    depends_on_budget: ClassVar[bool] = False
+
+    epochs: tuple[int, ...]
+    """The epochs from which on the factor is multiplied by `decay`, ascending."""
+    decay: float = Field(default=0.1, gt=0)
+    """The multiplier at each milestone (P1 appendix A.4, Vaihingen: 0.1)."""
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Milestones:
+        if list(self.epochs) != sorted(set(self.epochs)) or any(e < 0 for e in self.epochs):
+            raise ValueError(f"milestone epochs must ascend from 0 on, not {list(self.epochs)}")
+        return self
+
+    def factor(self, step: int, num_steps: int, steps_per_epoch: int) -> float:
+        """`decay` to the number of milestones passed."""
+        epoch = step // steps_per_epoch
+        passed = sum(milestone <= epoch for milestone in self.epochs)
+        return float(self.decay**passed)
+
+
+SCHEDULES = registry_of(Constant, LinearDecay, WarmupCosine, Milestones)

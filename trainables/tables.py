@@ -1,0 +1,109 @@
+"""The tables of a finished run: steps, epochs, and one long table per labelled probe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from geometry.probes.contract import Column
+from geometry.probes.registry import PROBES
+
+COMMON_COLUMNS = (
+    Column("loss", "loss", "mean loss of minibatch t at w_t, in train mode"),
+    Column("learning_rate", "weight^2/loss", "eta_t, used in step t"),
+)
+NULL_COLUMNS = (
+    Column("null_gamma", "1", "gamma of the null model aware of step size, norm and momentum (D9)"),
+    Column("null_gamma_closed", "1", "(T - t)^(-1/2), the isotropic random walk (P1 eq. 8)"),
+)
+
+
+def step_columns() -> tuple[Column, ...]:
+    """Every column that a steps table can have, with unit and meaning, in the table's order."""
+    path, *others = (probe.columns for probe in PROBES.values() if probe.table == "steps")
+    rest = tuple(column for columns in others for column in columns)
+    return (*COMMON_COLUMNS, *path, *NULL_COLUMNS, *rest)
+
+
+def steps_table(run_id: str, columns: Mapping[str, Tensor], steps_per_epoch: int) -> pd.DataFrame:
+    """One row per step t = 0..T-1: run_id, step, epoch and the measured columns in fixed order."""
+    step = columns["step"].numpy()
+    known = [column.name for column in step_columns()]
+    return pd.DataFrame(
+        {
+            "run_id": run_id,
+            "step": step,
+            "epoch": step // steps_per_epoch,
+            **{name: columns[name].numpy() for name in known if name in columns},
+        }
+    )
+
+
+def labelled_table(
+    run_id: str, columns: Mapping[str, Tensor], labels: Sequence[str], steps_per_epoch: int
+) -> pd.DataFrame:
+    """One row per (step, label) of a probe with labels."""
+    step = np.repeat(columns["step"].numpy(), len(labels))
+    names = [name for name in columns if name != "step"]
+    return pd.DataFrame(
+        {
+            "run_id": run_id,
+            "step": step,
+            "epoch": step // steps_per_epoch,
+            "label": np.tile(np.array(labels, dtype=object), len(columns["step"])),
+            **{name: columns[name].numpy().reshape(-1) for name in names},
+        }
+    )
+
+
+def epochs_table(
+    run_id: str, steps: pd.DataFrame, evaluations: Sequence[Mapping[str, float | int | str]]
+) -> pd.DataFrame:
+    """One row per epoch: aggregates of every measured column, evaluations of the reference pass.
+
+    Of every column c: c_mean, c_median, c_std (population), c_min, c_max over the epoch's defined
+    values, c_num_undefined, c_num_negative; of a ratio also c_ratio_of_means. Evaluations are of
+    the weights at the end of the epoch, NaN where the cadence left one out.
+    """
+    grouped = steps.groupby("epoch", sort=True)
+    parts = {"num_steps": grouped.size()}
+    measured = [column for column in step_columns() if column.name in steps.columns]
+    for column in measured:
+        parts |= _aggregates(steps, column)
+    table = pd.DataFrame(parts).reset_index()
+    table.insert(0, "run_id", run_id)
+    return table.merge(_evaluations(evaluations), on="epoch", how="left", validate="1:1")
+
+
+def reference_epochs_table(
+    run_id: str, evaluations: Sequence[Mapping[str, float | int | str]]
+) -> pd.DataFrame:
+    """The epochs table of a run without measurements: the evaluations of the reference pass."""
+    table = _evaluations(evaluations)
+    table.insert(0, "run_id", run_id)
+    return table
+
+
+def _aggregates(steps: pd.DataFrame, column: Column) -> dict[str, pd.Series]:
+    name, epoch = column.name, steps["epoch"]
+    values = steps[name].groupby(epoch)
+    result = {f"{name}_{how}": getattr(values, how)() for how in ("mean", "median")}
+    result[f"{name}_std"] = values.std(ddof=0)
+    result |= {f"{name}_{how}": getattr(values, how)() for how in ("min", "max")}
+    result[f"{name}_num_undefined"] = steps[name].isna().groupby(epoch).sum()
+    result[f"{name}_num_negative"] = (steps[name] < 0).groupby(epoch).sum()
+    if column.ratio is not None:
+        above, below = (steps[list(names)].prod(axis=1, skipna=False) for names in column.ratio)
+        means = above.groupby(epoch).mean() / below.groupby(epoch).mean()
+        result[f"{name}_ratio_of_means"] = means
+    return result
+
+
+def _evaluations(rows: Sequence[Mapping[str, float | int | str]]) -> pd.DataFrame:
+    frame = pd.DataFrame(list(rows))
+    if frame.empty:
+        return pd.DataFrame({"epoch": pd.Series(dtype="int64")})
+    return frame.drop(columns=["step", "fingerprint"])

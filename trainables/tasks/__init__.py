@@ -1,0 +1,1 @@
+"""Tasks: contract, registry, one file per task."""

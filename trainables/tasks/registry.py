@@ -1,0 +1,9 @@
+"""The registry of tasks: one line per task."""
+
+from __future__ import annotations
+
+from trainables.registry import registry_of
+from trainables.tasks.classification import Classification
+from trainables.tasks.contract import TaskConfig
+
+TASKS: dict[str, type[TaskConfig]] = registry_of(Classification)

@@ -1,0 +1,224 @@
+"""What MLflow is told of a run: a pure function of the run's files and its entry in the plan.
+
+Live logging, the upload at a run's end and `optpath sync` all take their values from here, so that
+whatever the server missed can be sent later and is then equal to the store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from geometry.probes.registry import PROBES
+from trainables.config import RunConfig
+from trainables.store import Store, read_table
+
+Row = tuple[str, float, int]
+"""One value of a metric: key, value, MLflow step (the epoch, counted from 0)."""
+
+CONTENT_VERSION = 1
+"""Raised when the same files come to be told differently; `optpath sync` then sends them again."""
+
+EVALUATION_PREFIXES = ("train_", "validation_")
+"""Columns measured in evaluation mode by the reference pass."""
+
+BASE_COLUMNS = ("loss", "learning_rate")
+"""Columns of the steps table that no probe declares."""
+
+EXTREMES = ("gamma",)
+"""Columns whose minimum and maximum are sent beside the mean: the band of P1's figures."""
+
+VALUE_LENGTH = 500
+"""Longest parameter sent; MLflow servers before 2.8 refuse more."""
+
+TAG_LENGTH = 5000
+"""Longest tag sent; MLflow servers before 2.17 refuse more."""
+
+NAMED_FIELDS = ("batch_size", "optimizer", "seed", "budget")
+"""Axes that the run's name shows in words of its own; other axes are appended as key=value."""
+
+
+@dataclass(frozen=True)
+class RunContent:
+    """Everything that one MLflow child run holds."""
+
+    run_id: str
+    name: str
+    params: dict[str, str]
+    tags: dict[str, str]
+    artifacts: tuple[Path, ...] = ()
+    digest: str = ""
+    """Hash of all of it; the child that carries it as a tag is complete."""
+    failed: bool = False
+    manifest: Mapping[str, Any] | None = None
+    epochs_path: Path | None = None
+
+    def metrics(self) -> list[Row]:
+        """All values, read from the run's files; none of a run that has not ended."""
+        if self.manifest is None or self.epochs_path is None:
+            return []
+        return run_metrics(self.manifest, read_table(self.epochs_path))
+
+
+def opening(entry: Mapping[str, Any], sweep: str) -> RunContent:
+    """What is known of a run before it has ended: its entry in the plan."""
+    config = RunConfig.parse(entry["config"])
+    return RunContent(
+        entry["run_id"], run_name(config, entry["axes"]), run_params(config, entry["axes"]),
+        run_tags(entry, config, sweep),
+    )  # fmt: skip
+
+
+def finished(entry: Mapping[str, Any], sweep: str, store: Store) -> RunContent | None:
+    """What the store holds of a run, or None while the run has no manifest."""
+    folder = store.run(entry["run_id"])
+    manifest = folder.manifest()
+    if manifest is None:
+        return None
+    start = opening(entry, sweep)
+    tags = {**start.tags, **outcome_tags(manifest)}
+    return RunContent(
+        start.run_id, start.name, start.params, tags,
+        artifacts=(*(folder.path / name for name in manifest["files"]), folder.manifest_path),
+        digest=_digest([CONTENT_VERSION, manifest, start.name, start.params, tags]),
+        failed=manifest["status"] != "done",
+        manifest=manifest,
+        epochs_path=folder.path / "epochs.parquet",
+    )  # fmt: skip
+
+
+def run_metrics(manifest: Mapping[str, Any], epochs: pd.DataFrame) -> list[Row]:
+    """All values of a finished run: per epoch from its epochs table, `final/...` from its manifest.
+
+    Undefined and infinite values are left out: MLflow stores an infinity as 1.8e308.
+    """
+    steps = epochs["epoch"].tolist()
+    last = max(steps, default=0)
+    rows = [
+        row
+        for column, key in epoch_keys(epochs.columns).items()
+        for row in _defined(key, zip(epochs[column].tolist(), steps, strict=True))
+    ]
+    for name, value in manifest["metrics"].items():
+        rows += _defined(f"final/{name}", [(value, last)])
+    for name, value in manifest["seconds"].items():
+        rows += _defined(f"seconds/{name}", [(value, last)])
+    return rows
+
+
+def reference_metrics(evaluation: Mapping[str, Any]) -> list[Row]:
+    """The values of one epoch of the reference pass, from its entry in the trajectory's manifest."""
+    return [
+        row
+        for name, value in evaluation.items()
+        if name.startswith(EVALUATION_PREFIXES)
+        for row in _defined(f"reference/{name}", [(value, evaluation["epoch"])])
+    ]
+
+
+def epoch_keys(columns: Iterable[str]) -> dict[str, str]:
+    """Metric key by column of the epochs table, for the columns that MLflow is sent.
+
+    One mean per measured column: its UI slows with the number of keys, and every other aggregate
+    is in the run's epochs.parquet.
+    """
+    wanted = {f"{name}_mean": f"step/{name}_mean" for name in BASE_COLUMNS}
+    for probe in PROBES.values():
+        names = [column.name for column in probe.columns] if probe.table == "steps" else []
+        for name in names:
+            wanted |= {f"{name}_{how}": _measured_key(probe.name, name, how) for how in _how(name)}
+    keys = {}
+    for column in columns:
+        if column.startswith(EVALUATION_PREFIXES):
+            keys[column] = f"reference/{column}"
+        elif column in wanted:
+            keys[column] = wanted[column]
+    return keys
+
+
+def run_params(config: RunConfig, axes: Mapping[str, Any]) -> dict[str, str]:
+    """The whole config, defaults included, and the varied axes, by dotted name."""
+    values = config.model_dump(mode="json")
+    values["probes"] = ", ".join(probe.name for probe in config.all_probes())
+    values["learning_rate_at_batch_size"] = config.learning_rate.at(config.batch_size)
+    flat = {**_flatten(values), **_flatten(axes)}
+    return {name: text[:VALUE_LENGTH] for name, text in flat.items() if text}
+
+
+def run_tags(entry: Mapping[str, Any], config: RunConfig, sweep: str) -> dict[str, str]:
+    """Identity tags (`optpath.*`) and, without a prefix, those that a user filters by in the UI."""
+    return status_tags("running") | {
+        "optpath.kind": "run",
+        "optpath.sweep": sweep,
+        "optpath.run_id": entry["run_id"],
+        "optpath.trajectory_id": entry["trajectory_id"],
+        "batch_size": str(config.batch_size),
+        "optimizer": config.optimizer.name,
+        "seed": str(config.seed),
+        "ablations": ", ".join(entry["ablations"])[:TAG_LENGTH],
+    }
+
+
+def status_tags(status: str) -> dict[str, str]:
+    """The run's status, under its stable name and under the one that is short to filter by."""
+    return {"status": status, "optpath.status": status}
+
+
+def outcome_tags(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Tags known at the run's end; what does not apply to the run has no tag."""
+    tags = status_tags(manifest["status"])
+    if manifest["replay_exact"] is not None:
+        exact = json.dumps(manifest["replay_exact"])
+        tags |= {"replay_exact": exact, "optpath.replay_exact": exact}
+    if manifest["regime"] is not None:
+        tags["regime"] = manifest["regime"]
+    if manifest["diverged_at_step"] is not None:
+        tags["diverged_at_step"] = str(manifest["diverged_at_step"])
+    return tags
+
+
+def run_name(config: RunConfig, axes: Mapping[str, Any]) -> str:
+    """A short name for people, such as `b64 momentum seed0 40ep`; other varied fields follow."""
+    budget = config.budget
+    length = f"{budget.steps}st" if budget.epochs is None else f"{budget.epochs}ep"
+    words = [f"b{config.batch_size}", config.optimizer.name, f"seed{config.seed}", length]
+    others = {k: v for k, v in _flatten(axes).items() if k.split(".")[0] not in NAMED_FIELDS}
+    return " ".join([*words, *(f"{k}={v}" for k, v in others.items())])[:VALUE_LENGTH]
+
+
+def _measured_key(probe: str, column: str, how: str) -> str:
+    null = column.startswith("null_")
+    return f"null/{column.removeprefix('null_')}_{how}" if null else f"{probe}/{column}_{how}"
+
+
+def _how(column: str) -> tuple[str, ...]:
+    return ("mean", "min", "max") if column in EXTREMES else ("mean",)
+
+
+def _defined(key: str, values: Iterable[tuple[float | None, int]]) -> list[Row]:
+    return [
+        (key, float(value), int(step))
+        for value, step in values
+        if value is not None and math.isfinite(value)
+    ]
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        elif value is not None:
+            flat[f"{prefix}{name}"] = value if isinstance(value, str) else json.dumps(value)
+    return flat
+
+
+def _digest(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,173 @@
+"""The trajectory: what the weights do. A step is a pure function of (state, t)."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from geometry.flat import FlatParameters, parameters_without_gradient
+from geometry.probes.contract import StepView
+from trainables.config import RunConfig
+from trainables.randomness import reseed_default, seeded
+from trainables.tasks.contract import Task
+
+
+class Observer(Protocol):
+    """Sees every step and changes nothing; a `geometry.recorder.Recorder` is one."""
+
+    needs_update: bool
+    """True if `after_update` is to be given w_t and w_{t+1}."""
+
+    def before_update(self, view: StepView, loss: Tensor) -> None:
+        """Called once per step with w_t, G_t and the minibatch loss, a device scalar."""
+
+    def after_update(self, view: StepView) -> None:
+        """Called once per step after the update, if `needs_update`."""
+
+
+class Trajectory:
+    """Weights, optimizer slots, module buffers and t; at t = 0 when built, `advance` moves on.
+
+    Two trajectories of the same config that stand at the same t are equal bit for bit on the same
+    machine and thread count, whatever was observed, evaluated, saved or restored on the way.
+    """
+
+    def __init__(self, config: RunConfig, task: Task, device: torch.device) -> None:
+        self.config = config
+        self.task = task
+        self.device = device
+        self.step = 0
+        self._num_steps = config.budget.num_steps(task.steps_per_epoch)
+        with seeded(config.seed_for("init"), "init"):
+            self.model = task.build_model().to(device)
+        self.model.train()
+        self._draws, without = self._dry_run()
+        self.flat = FlatParameters(
+            self.model, channels_last=config.channels_last(), without=without
+        )
+        self.optimizer = config.optimizer.build(self.flat.parameter)
+        self._weights_before = torch.empty(0, device=device)
+
+    def _dry_run(self) -> tuple[bool, set[str]]:
+        """Whether the model draws random numbers, and which parameters get no gradient."""
+        model = copy.deepcopy(self.model)
+        reseed_default(self.config.seed_for("dropout"), 0, self.device)
+        before = self._generator_state()
+        self._loss(model, 0).backward()  # type: ignore[no-untyped-call]
+        return not torch.equal(before, self._generator_state()), parameters_without_gradient(model)
+
+    def _generator_state(self) -> Tensor:
+        if self.device.type == "cuda":
+            return torch.cuda.get_rng_state(self.device)
+        return torch.get_rng_state()
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        enabled = self.config.precision == "bf16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    def _loss(self, model: nn.Module, step: int) -> Tensor:
+        with self._autocast():
+            return self.task.loss(model, step)
+
+    def learning_rate(self, step: int) -> float:
+        """eta_t: the configured learning rate times the schedule's factor."""
+        config = self.config
+        factor = config.schedule.factor(step, self._num_steps, self.task.steps_per_epoch)
+        return config.learning_rate.at(config.batch_size) * factor
+
+    def advance(self, until: int, observers: Sequence[Observer] = ()) -> None:
+        """Take the steps t, t+1, ..., until - 1, shown to every observer."""
+        keep_weights = any(observer.needs_update for observer in observers)
+        if keep_weights and not len(self._weights_before):
+            self._weights_before = torch.empty_like(self.flat.weights)
+        while self.step < until:
+            self._take_step(observers, keep_weights=keep_weights)
+            self.step += 1
+
+    def _take_step(self, observers: Sequence[Observer], *, keep_weights: bool) -> None:
+        flat, learning_rate = self.flat, self.learning_rate(self.step)
+        if self._draws:
+            reseed_default(self.config.seed_for("dropout"), self.step, self.device)
+        flat.gradients.zero_()
+        loss = self._loss(self.model, self.step)
+        loss.backward()  # type: ignore[no-untyped-call]
+        view = StepView(
+            step=self.step,
+            weights=flat.weights,
+            gradient=flat.gradients,
+            weights_after=flat.weights[:0],
+            learning_rate=learning_rate,
+            weight_decay=self.config.optimizer.weight_decay,
+            preconditioner=None,
+        )
+        for observer in observers:
+            observer.before_update(view, loss.detach())
+        if keep_weights:
+            self._weights_before.copy_(flat.weights)
+        self.optimizer.param_groups[0]["lr"] = learning_rate
+        self.optimizer.step()
+        if keep_weights:
+            self._show_update(view, observers)
+
+    def _show_update(self, view: StepView, observers: Sequence[Observer]) -> None:
+        view = replace(
+            view,
+            weights=self._weights_before,
+            weights_after=self.flat.weights,
+            preconditioner=self.config.optimizer.preconditioner(self.optimizer),
+        )
+        for observer in observers:
+            observer.after_update(view)
+
+    def evaluate(self, split: str) -> dict[str, float]:
+        """The task's evaluation of the current weights on one split."""
+        with self._autocast():
+            return self.task.evaluate(self.model, split)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the raw bytes of the flat weights; also checks that the views still hold."""
+        self.flat.check()
+        return fingerprint(self.flat.weights)
+
+    def is_finite(self) -> bool:
+        """True if every weight is a number."""
+        return bool(torch.isfinite(self.flat.weights).all())
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that `load` needs besides t: weights, optimizer slots, module buffers."""
+        slots = self.optimizer.state.get(self.flat.parameter, {})
+        return {
+            "weights": self.flat.weights,
+            **{f"optimizer.{k}": v for k, v in slots.items() if isinstance(v, Tensor)},
+            **{f"buffer.{name}": buffer for name, buffer in self.model.named_buffers()},
+        }
+
+    def load(self, state: dict[str, Tensor], step: int) -> None:
+        """Stand at step t with that state."""
+        self.step = step
+        buffers = dict(self.model.named_buffers())
+        slots: dict[str, Tensor] = {}
+        with torch.no_grad():
+            self.flat.weights.copy_(state["weights"])
+            for key, value in state.items():
+                kind, _, name = key.partition(".")
+                if kind == "buffer":
+                    buffers[name].copy_(value)
+                elif kind == "optimizer":
+                    # Adam's step count stays on the CPU, as torch keeps it
+                    slots[name] = value.clone().to("cpu" if value.dim() == 0 else self.device)
+        self.optimizer.state.clear()
+        if slots:
+            self.optimizer.state[self.flat.parameter] = slots
+
+
+def fingerprint(weights: Tensor) -> str:
+    """SHA-256 of a weight vector's raw bytes, hexadecimal."""
+    return hashlib.sha256(weights.detach().cpu().numpy().tobytes()).hexdigest()
