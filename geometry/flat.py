@@ -84,24 +84,25 @@ class FlatParameters:
     def __init__(
         self, module: nn.Module, *, channels_last: bool = False, without: Collection[str] = ()
     ) -> None:
-        self._parameters = {
+        self._module = module
+        parameters = {
             name: parameter
             for name, parameter in module.named_parameters()
             if parameter.requires_grad and name not in without
         }
-        if not self._parameters:
+        if not parameters:
             raise ValueError("the module has no trainable parameter that receives a gradient")
-        self.layout = _layout(module, self._parameters, channels_last)
-        first = next(iter(self._parameters.values()))
+        self.layout = _layout(module, parameters, channels_last)
+        first = next(iter(parameters.values()))
         self.weights = torch.zeros(self.layout.size, device=first.device, dtype=first.dtype)
         self.gradients = torch.zeros_like(self.weights)
-        self._attach()
+        self._attach(parameters)
         self.parameter = nn.Parameter(self.weights)
         self.parameter.grad = self.gradients
 
-    def _attach(self) -> None:
+    def _attach(self, parameters: dict[str, nn.Parameter]) -> None:
         for segment in self.layout.segments:
-            parameter = self._parameters[segment.name]
+            parameter = parameters[segment.name]
             view = segment.view(self.weights)
             with torch.no_grad():
                 view.copy_(parameter)
@@ -114,16 +115,22 @@ class FlatParameters:
         Raises:
             RuntimeError: something replaced one (`zero_grad` to None, `.to`, `assign=True`).
         """
+        # The module's parameters of now: `assign=True` puts new ones in place of ours.
+        parameters = dict(self._module.named_parameters())
         for segment in self.layout.segments:
-            parameter = self._parameters[segment.name]
             offset = segment.offset * self.weights.element_size()
-            gradient = parameter.grad
-            if (
-                parameter.data_ptr() != self.weights.data_ptr() + offset
-                or gradient is None
-                or gradient.data_ptr() != self.gradients.data_ptr() + offset
-            ):
+            if not self._lives_at(parameters.get(segment.name), offset):
                 raise RuntimeError(f"parameter {segment.name} no longer lives in the flat buffers")
+        if not self._lives_at(self.parameter, 0):
+            raise RuntimeError("the optimizer's parameter no longer lives in the flat buffers")
+
+    def _lives_at(self, parameter: nn.Parameter | None, offset: int) -> bool:
+        if parameter is None or parameter.grad is None:
+            return False
+        return (
+            parameter.data_ptr() == self.weights.data_ptr() + offset
+            and parameter.grad.data_ptr() == self.gradients.data_ptr() + offset
+        )
 
 
 def parameters_without_gradient(module: nn.Module) -> set[str]:

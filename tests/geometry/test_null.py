@@ -65,7 +65,7 @@ def preconditioner(optimizer: torch.optim.Optimizer) -> Tensor:
         return torch.ones(())
     (slots,) = optimizer.state.values()
     corrected: Tensor = slots["exp_avg_sq"] / (1 - group["betas"][1] ** slots["step"].item())
-    return (corrected.sqrt() + group["eps"]).reciprocal()
+    return torch.reciprocal(corrected.sqrt() + group["eps"])
 
 
 def orthogonal_gradients(num_steps: int) -> Tensor:
@@ -239,13 +239,13 @@ def test_closed_form_levels_of_cifar() -> None:
 
 
 def test_closed_form_is_the_aware_null_of_constant_steps() -> None:
-    aware = null.momentum(constant(50), torch.full((50,), 7.0).double(), beta=0.0)
+    aware = null.momentum(constant(50), torch.full((50,), 7.0, dtype=torch.float64), beta=0.0)
     for left, right in zip(aware, null.closed_form(50, 0.1), strict=True):
         torch.testing.assert_close(left, right, rtol=1e-13, atol=0)
 
 
 def test_momentum_far_from_the_end_is_the_closed_form_of_the_effective_learning_rate() -> None:
-    aware = null.momentum(constant(20_000), torch.ones(20_000).double(), beta=0.9)
+    aware = null.momentum(constant(20_000), torch.ones(20_000, dtype=torch.float64), beta=0.9)
     for left, right in zip(aware, null.closed_form(20_000, 1.0), strict=True):
         # Ratio 1.002 while T - t >> 1 / (1 - beta), INVENTORY H1.
         torch.testing.assert_close(left[1000:10_000], right[1000:10_000], rtol=2e-3, atol=0)

@@ -72,7 +72,9 @@ def test_equals_the_definitions_in_python_floats() -> None:
 def test_hand_computed_value() -> None:
     # G = (3, 4), D = (2, 0): <G, D> = 6, norm 5, distance 2.
     rsi, error_bound, gamma, local_lr = quantities(
-        torch.tensor([3.0, 4.0]).double(), torch.tensor([3.0, 1.0]), torch.tensor([1.0, 1.0])
+        torch.tensor([3.0, 4.0], dtype=torch.float64),
+        torch.tensor([3.0, 1.0]),
+        torch.tensor([1.0, 1.0]),
     )
     measured = [float(value) for value in (rsi, error_bound, gamma, local_lr)]
     assert measured == [1.5, 2.5, 0.6, 6 / 25]
@@ -111,7 +113,7 @@ def test_scaling_the_weights_scales_inversely() -> None:
 def test_rotating_or_permuting_all_vectors_together_changes_nothing(what: str) -> None:
     rotation = torch.linalg.qr(randn(DIMENSION, DIMENSION, seed=4)).Q
     order = torch.randperm(DIMENSION, generator=torch.Generator().manual_seed(5))
-    matrix = rotation if what == "rotation" else torch.eye(DIMENSION).double()[order]
+    matrix = rotation if what == "rotation" else torch.eye(DIMENSION, dtype=torch.float64)[order]
     moved = quantities(G @ matrix.T, W @ matrix.T, W_STAR @ matrix.T)
     for measured, expected in zip(moved, quantities(G, W, W_STAR), strict=True):
         torch.testing.assert_close(measured, expected)
@@ -150,9 +152,9 @@ def test_rsi_is_additive_and_error_bound_subadditive_at_the_same_weights() -> No
 
 def test_undefined_is_nan_and_never_a_number() -> None:
     #                       G = 0  D = 0  both   fine
-    inner = torch.tensor([0.0, 0.0, 0.0, 1.0]).double()
-    norm = torch.tensor([0.0, 2.0, 0.0, 2.0]).double()
-    distance = torch.tensor([3.0, 0.0, 0.0, 3.0]).double()
+    inner = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64)
+    norm = torch.tensor([0.0, 2.0, 0.0, 2.0], dtype=torch.float64)
+    distance = torch.tensor([3.0, 0.0, 0.0, 3.0], dtype=torch.float64)
     assert path.rsi(inner, distance).isnan().tolist() == [False, True, True, False]
     assert path.error_bound(norm, distance).isnan().tolist() == [False, True, True, False]
     assert path.gamma(inner, norm, distance).isnan().tolist() == [True, True, True, False]
@@ -176,7 +178,9 @@ def test_nan_in_a_gradient_stays_nan() -> None:
 
 
 def test_condition_number_is_undefined_without_a_positive_gamma() -> None:
-    kappa = path.condition_number(torch.tensor([0.5, 1.0, 0.0, -0.5, math.nan]).double())
+    kappa = path.condition_number(
+        torch.tensor([0.5, 1.0, 0.0, -0.5, math.nan], dtype=torch.float64)
+    )
     assert kappa[:2].tolist() == [2.0, 1.0]
     assert kappa[2:].isnan().all()
 
@@ -205,7 +209,7 @@ def test_one_step_identity(learning_rate: float) -> None:
 
 
 def test_one_step_identity_at_the_reference_itself() -> None:
-    zero, two, rate = (torch.tensor(value).double() for value in (0.0, 2.0, 0.5))
+    zero, two, rate = (torch.tensor(value, dtype=torch.float64) for value in (0.0, 2.0, 0.5))
     assert path.one_step_distance_squared(rate, zero, two, zero) == 1
 
 
@@ -224,8 +228,8 @@ def test_sgd_with_the_local_lr_contracts_by_the_sine_of_the_angle() -> None:
 
 
 def test_contraction_closed_forms_and_rounding_beyond_one() -> None:
-    gamma = torch.tensor([0.0, 0.6, -0.6, 1.0, 1 + 1e-9, math.nan]).double()
-    expected = torch.tensor([1.0, 0.8, 0.8, 0.0, 0.0, math.nan]).double()
+    gamma = torch.tensor([0.0, 0.6, -0.6, 1.0, 1 + 1e-9, math.nan], dtype=torch.float64)
+    expected = torch.tensor([1.0, 0.8, 0.8, 0.0, 0.0, math.nan], dtype=torch.float64)
     torch.testing.assert_close(path.contraction(gamma), expected, equal_nan=True)
 
 
@@ -235,14 +239,14 @@ def test_steps_to_halve() -> None:
     steps = path.steps_to_halve(gamma)
     assert math.ceil(steps[0]) == 13863
     torch.testing.assert_close(path.contraction(gamma) ** steps, torch.full_like(gamma, 0.5))
-    ends = path.steps_to_halve(torch.tensor([0.0, 1.0, 1 + 1e-9, math.nan]).double())
+    ends = path.steps_to_halve(torch.tensor([0.0, 1.0, 1 + 1e-9, math.nan], dtype=torch.float64))
     assert ends[:3].tolist() == [math.inf, 0.0, 0.0]
     assert ends[3].isnan()
 
 
 def rsi_eb_field(mu: float, bound: float) -> Field:
     """A linear field with RSI = mu and EB = bound at every point: it turns as it pulls."""
-    turn = torch.zeros(DIMENSION, DIMENSION).double()
+    turn = torch.zeros(DIMENSION, DIMENSION, dtype=torch.float64)
     for i in range(0, DIMENSION, 2):
         turn[i, i + 1], turn[i + 1, i] = 1, -1
     return lambda weights: mu * weights + math.sqrt(bound**2 - mu**2) * weights @ turn
@@ -251,7 +255,7 @@ def rsi_eb_field(mu: float, bound: float) -> Field:
 def test_guaranteed_rate_is_attained_by_the_worst_problem() -> None:
     """INVENTORY A12, C24; eq. 7 holds with equality where RSI = mu and EB = L everywhere."""
     field = rsi_eb_field(0.4, 2.0)
-    rsi, eb, *_ = quantities(field(W), W, torch.zeros(DIMENSION).double())
+    rsi, eb, *_ = quantities(field(W), W, torch.zeros(DIMENSION, dtype=torch.float64))
     rate = path.guaranteed_rate(rsi, eb)
     assert rate.applicable
     assert (rate.mu, rate.max_error_bound) == pytest.approx((0.4, 2.0))
@@ -268,7 +272,7 @@ def test_guaranteed_rate_is_never_violated_on_a_strongly_convex_quadratic() -> N
     hessian = spd(torch.linspace(0.5, 8, DIMENSION, dtype=torch.float64))
     eigenvectors = torch.linalg.eigh(hessian).eigenvectors.T
     points = torch.cat([eigenvectors, randn(500, DIMENSION, seed=5)])
-    rsi, eb, *_ = quantities(points @ hessian, points, torch.zeros(DIMENSION).double())
+    rsi, eb, *_ = quantities(points @ hessian, points, torch.zeros(DIMENSION, dtype=torch.float64))
     rate = path.guaranteed_rate(rsi, eb)
     assert (rate.mu, rate.max_error_bound) == pytest.approx((0.5, 8.0))
     assert rate.step_size == pytest.approx(0.5 / 64)
@@ -289,8 +293,8 @@ def test_guaranteed_rate_is_not_applicable_without_a_positive_rsi() -> None:
 
 
 def test_guaranteed_rate_leaves_undefined_steps_out_and_counts_them() -> None:
-    rsi = torch.tensor([math.nan, 0.5, 1.0, 0.1]).double()
-    eb = torch.tensor([9.0, 2.0, 1.0, math.nan]).double()
+    rsi = torch.tensor([math.nan, 0.5, 1.0, 0.1], dtype=torch.float64)
+    eb = torch.tensor([9.0, 2.0, 1.0, math.nan], dtype=torch.float64)
     rate = path.guaranteed_rate(rsi, eb)
     assert (rate.mu, rate.max_error_bound) == (0.5, 2.0)
     assert (rate.num_steps, rate.num_undefined) == (2, 2)
