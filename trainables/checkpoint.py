@@ -44,9 +44,8 @@ def save_checkpoint(
         "step": str(trajectory.step),
         "run_ids": json.dumps([m.run_id for m in measurements]),
         "record": record,
-        "sha256": _sha256(tensors),
     }
-    write_tensors(path, tensors, metadata)
+    write_tensors(path, tensors, {**metadata, "sha256": _sha256(tensors, metadata)})
 
 
 def load_checkpoint(path: Path) -> Checkpoint | None:
@@ -54,7 +53,7 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
     if not path.is_file():
         return None
     tensors, metadata = read_tensors(path)
-    if metadata.get("sha256") != _sha256(tensors):
+    if metadata.pop("sha256", None) != _sha256(tensors, metadata):
         raise StoreDamaged(f"{path}: damaged; delete it and run again")
     return Checkpoint(
         step=int(metadata["step"]),
@@ -92,9 +91,10 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def _sha256(tensors: Mapping[str, Tensor]) -> str:
-    total = hashlib.sha256()
+def _sha256(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    total = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for key in sorted(tensors):
-        total.update(key.encode())
-        total.update(tensors[key].detach().cpu().contiguous().numpy().tobytes())
+        tensor = tensors[key]
+        total.update(f"{key} {tensor.dtype} {list(tensor.shape)}".encode())
+        total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return total.hexdigest()

@@ -117,14 +117,15 @@ def drive(
     measurements: Sequence[Measurement],
     others: Sequence[Observer] = (),
 ) -> Iterator[int]:
-    """Advance to every epoch end and every one of `ends` in turn; yields the step reached.
+    """Advance to every epoch end, every one of `ends` and every measurement's end; yields the step.
 
     A measurement observes until its own budget ends and is flushed at every boundary.
     """
     steps_per_epoch = trajectory.task.steps_per_epoch
+    stops = {*ends, *(measurement.num_steps for measurement in measurements)}
     while trajectory.step < max(ends):
         epoch_end = (trajectory.step // steps_per_epoch + 1) * steps_per_epoch
-        until = min([epoch_end, *(end for end in ends if end > trajectory.step)])
+        until = min([epoch_end, *(stop for stop in stops if stop > trajectory.step)])
         active = [m for m in measurements if m.num_steps > trajectory.step]
         trajectory.advance(until, [*others, *active])
         for measurement in active:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -20,6 +21,11 @@ class ReplayDiverged(Exception):
             f"weights {got[:12]} where the reference pass had {expected[:12]}"
         )
         self.epoch, self.expected, self.got = epoch, expected, got
+
+
+def without_test(evaluation: Evaluation) -> Evaluation:
+    """The values of the splits that are evaluated during a training: train and validation."""
+    return {name: value for name, value in evaluation.items() if not name.startswith("test_")}
 
 
 class EpochRecord(BaseModel):
@@ -98,8 +104,16 @@ class ReferenceRecord(BaseModel):
         return diverged or self.end(step) is not None
 
     def rows_until(self, step: int) -> list[dict[str, float | int | str]]:
-        """Flat rows of the epochs that end within the first `step` steps."""
-        return [epoch.row() for epoch in self.epochs if epoch.step <= step]
+        """Flat rows of the epochs that end within a budget of `step` steps.
+
+        The budget's own end is always evaluated; NaN stands where the cadence left an epoch out.
+        """
+        unknown = dict.fromkeys(self.initial, math.nan)
+        rows = [unknown | epoch.row() for epoch in self.epochs if epoch.step <= step]
+        end = self.end(step)
+        if end is not None and rows and rows[-1]["step"] == step:
+            rows[-1] |= without_test(end.evaluation)
+        return rows
 
     def text(self) -> str:
         """The record as JSON, for a checkpoint's metadata."""

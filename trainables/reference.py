@@ -13,7 +13,7 @@ from trainables.checkpoint import Cadence, load_checkpoint, save_checkpoint
 from trainables.job import Progress, RunJob, Workbench, drive
 from trainables.measurement import Measurement
 from trainables.randomness import fold
-from trainables.record import End, EpochRecord, Evaluation, ReferenceRecord
+from trainables.record import End, EpochRecord, Evaluation, ReferenceRecord, without_test
 from trainables.results import finish_run
 from trainables.store import Folder, StoreDamaged, read_tensors, write_tensors, write_yaml
 from trainables.trajectory import Trajectory, fingerprint
@@ -35,17 +35,20 @@ def load_record(folder: Folder) -> ReferenceRecord | None:
 
 
 def load_reference(folder: Folder, end: End, device: torch.device) -> Tensor:
-    """w* of one budget on the device; raises StoreDamaged if it is not the one that was recorded."""
+    """w* of one budget on the device; raises StoreDamaged if it is not the recorded one."""
     tensors, _ = read_tensors(folder.path / end.file)
-    if fingerprint(tensors["weights"]) != end.fingerprint:
+    if "weights" not in tensors or fingerprint(tensors["weights"]) != end.fingerprint:
         raise StoreDamaged(f"{folder.path / end.file}: damaged; delete its folder and run again")
     return tensors["weights"].to(device)
 
 
 def discard(folder: Folder) -> None:
-    """Throw a reference pass away: the manifest first, then what it stood for."""
-    references = folder.path.glob("references/*.safetensors")
-    for path in (folder.manifest_path, *folder.path.glob("*.safetensors"), *references):
+    """Throw a reference pass away: the manifest first, its own checkpoint last.
+
+    A kill on the way leaves that checkpoint, whose record has the rest discarded the next time.
+    """
+    others = {*folder.path.rglob("*.safetensors")} - {folder.path / CHECKPOINT}
+    for path in (folder.manifest_path, *others, folder.path / CHECKPOINT):
         path.unlink(missing_ok=True)
 
 
@@ -67,6 +70,7 @@ class ReferencePass:
         """
         open_ends = [end for end in ends if not self.record.covers(end)]
         if not open_ends:
+            self._seal_if_open()
             return
         trajectory, watched = self._start(min(open_ends), watched_runs)
         losses = Recorder([], self.record.steps_per_epoch, self.bench.place.device)
@@ -79,7 +83,7 @@ class ReferencePass:
                 path = self._path / CHECKPOINT
                 self._cadence.save(path, trajectory, watched, self.record.text())
             yield self._progress(step, max(open_ends), evaluated, finished)
-            if self.record.diverged_at_step is not None:
+            if self._diverged_before(step):
                 break
         if self._saves:
             save_checkpoint(self._path / CHECKPOINT, trajectory, [], self.record.text())
@@ -105,7 +109,13 @@ class ReferencePass:
         if trajectory.step == 0:
             self.record.initial = self._evaluate(trajectory, ("train", "validation"))
             self._keep_drawn(trajectory, ends)
-        write_yaml(self._path / "config.yaml", self.bench.config.plain())
+        if not (self._path / "config.yaml").is_file():
+            write_yaml(self._path / "config.yaml", self.bench.config.plain())
+
+    def _diverged_before(self, step: int) -> bool:
+        """True if w_step cannot be a reference; a shorter budget than the broken one still can."""
+        broken = self.record.diverged_at_step
+        return broken is not None and broken < step
 
     def _note_divergence(self, trajectory: Trajectory, losses: Recorder) -> None:
         """The first step whose loss is no number, or the last one if it broke the weights."""
@@ -117,9 +127,9 @@ class ReferencePass:
             self.record.diverged_at_step = trajectory.step - 1
 
     def _record_boundary(self, trajectory: Trajectory, ends: Sequence[int]) -> EpochRecord | None:
-        if self.record.diverged_at_step is not None:
-            return None
         step = trajectory.step
+        if self._diverged_before(step):
+            return None
         epoch, index = divmod(step - 1, self.record.steps_per_epoch)
         at_epoch_end = index + 1 == self.record.steps_per_epoch
         at_end = step in ends
@@ -132,9 +142,11 @@ class ReferencePass:
         if not at_epoch_end:
             return None
         self._keep_drawn(trajectory, ends)
-        return self._keep_epoch(EpochRecord(
-            epoch=epoch, step=step, fingerprint=current, evaluation=_without_test(evaluation)
-        ))
+        # only what the cadence asks for: another budget's end must not change this run's table
+        kept = without_test(evaluation) if due else {}
+        return self._keep_epoch(
+            EpochRecord(epoch=epoch, step=step, fingerprint=current, evaluation=kept)
+        )
 
     def _keep_epoch(self, record: EpochRecord) -> EpochRecord:
         if self.record.epoch(record.epoch) is None:
@@ -142,9 +154,7 @@ class ReferencePass:
         self.record.check_epoch(record.epoch, record.fingerprint)
         return record
 
-    def _keep_reference(
-        self, trajectory: Trajectory, current: str, evaluation: Evaluation
-    ) -> None:
+    def _keep_reference(self, trajectory: Trajectory, current: str, evaluation: Evaluation) -> None:
         end = End(
             step=trajectory.step,
             file=f"references/{trajectory.step}.safetensors",
@@ -160,7 +170,9 @@ class ReferencePass:
         if self.record.drawn_epoch is None:
             num_epochs = max(1, min(ends) // self.record.steps_per_epoch)
             self.record.drawn_epoch = fold(0, self.bench.job.trajectory_id) % num_epochs
-        if trajectory.step == self.record.drawn_epoch * self.record.steps_per_epoch:
+        at_start = trajectory.step == self.record.drawn_epoch * self.record.steps_per_epoch
+        # one that a manifest names already stays as it is
+        if at_start and not (self.bench.folder.manifest() and (self._path / DRAWN).is_file()):
             save_checkpoint(self._path / DRAWN, trajectory, [], self.record.text())
 
     def _evaluate(self, trajectory: Trajectory, splits: Sequence[str]) -> Evaluation:
@@ -174,6 +186,8 @@ class ReferencePass:
 
     def _finish(self, watched: Sequence[Measurement], step: int) -> tuple[str, ...]:
         done = [m for m in watched if m.num_steps == step and self.record.end(step) is not None]
+        if done:  # a run must not be done without the trajectory that it names
+            self._seal()
         for measurement in done:
             folder = self.bench.place.store.run(measurement.run_id)
             trajectory_id = self.bench.job.trajectory_id
@@ -186,15 +200,19 @@ class ReferencePass:
         epoch = (step - 1) // self.record.steps_per_epoch
         return Progress("reference", step, num_steps, epoch, evaluated, finished)
 
+    def _seal_if_open(self) -> None:
+        """Seal what a kill between the last checkpoint and the manifest left open."""
+        manifest = self.bench.folder.manifest()
+        if manifest is None or manifest["record"] != self.record.plain():
+            self._seal()
+
     def _seal(self) -> None:
         values = {
             "trajectory_id": self.bench.job.trajectory_id,
             "config": self.bench.config.plain(),
             "record": self.record.plain(),
         }
-        files = [DRAWN, "config.yaml", *(end.file for end in self.record.ends)]
+        files = ["config.yaml", *(end.file for end in self.record.ends)]
+        if (self._path / DRAWN).is_file():  # not there if the training diverged before that epoch
+            files.append(DRAWN)
         self.bench.folder.write_manifest(values, files)
-
-
-def _without_test(evaluation: Evaluation) -> Evaluation:
-    return {name: value for name, value in evaluation.items() if not name.startswith("test_")}

@@ -29,7 +29,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from trainables.errors import UserError
+from trainables.errors import UserError as UserError
 
 STORE_VERSION = 1
 """Layout version; a store written by a newer one is refused."""
@@ -122,7 +122,7 @@ def write_yaml(path: Path, values: Mapping[str, Any]) -> None:
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write plain values as JSON."""
-    write_bytes(path, json.dumps(values, indent=1, allow_nan=False).encode())
+    write_bytes(path, _as_json(values))
 
 
 def write_sealed(path: Path, values: Mapping[str, Any]) -> None:
@@ -136,11 +136,13 @@ def read_sealed(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        values: dict[str, Any] = json.loads(path.read_bytes())
+        content = path.read_bytes()
+        values: dict[str, Any] = json.loads(content)
         seal = values.pop("digest")
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise StoreDamaged(f"{path}: not a manifest; delete its folder and run again") from None
-    if seal != _seal(values):
+    # the bytes as well: 1e-05 and 1E-05 are one value
+    if seal != _seal(values) or content != _as_json({**values, "digest": seal}):
         raise StoreDamaged(f"{path}: altered; delete its folder and run again")
     if values["store_version"] > STORE_VERSION:
         raise UserError(f"{path}: written by a newer optpath; upgrade optpath to read it")
@@ -180,6 +182,10 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's content, hexadecimal."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _as_json(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(values, indent=1, allow_nan=False).encode()
 
 
 def _seal(values: Mapping[str, Any]) -> str:

@@ -47,7 +47,9 @@ def labelled_table(
 ) -> pd.DataFrame:
     """One row per (step, label) of a probe with labels."""
     step = np.repeat(columns["step"].numpy(), len(labels))
-    names = [name for name in columns if name != "step"]
+    # in the documented order: a checkpoint gives the columns back sorted by name
+    documented = dict.fromkeys(c.name for probe in PROBES.values() for c in probe.columns)
+    names = [name for name in documented if name in columns]
     return pd.DataFrame(
         {
             "run_id": run_id,

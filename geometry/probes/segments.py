@@ -47,7 +47,7 @@ class LayersProbe(Probe):
 
     def derive(self, primitives: Tensor) -> Sequence[Tensor]:
         """The path columns, each [steps, labels]."""
-        return path_columns(*primitives.view(len(primitives), NUM_PATH_SUMS, -1).unbind(1))
+        return path_columns(*primitives.view(-1, NUM_PATH_SUMS, len(self.labels)).unbind(1))
 
 
 class GroupsProbe(LayersProbe):
