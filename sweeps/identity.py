@@ -21,19 +21,26 @@ def digest(values: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
 
 
-def run_id(config: RunConfig) -> str:
-    """Identity of a run: training, budget and probes."""
-    return digest([IDENTITY_VERSION, "run", config.plain()])
+def identities(config: RunConfig) -> tuple[str, str]:
+    """(run_id, trajectory_id) of a config.
 
-
-def trajectory_id(config: RunConfig) -> str:
-    """Identity of a trajectory: everything that changes the weights, and nothing else.
-
-    Probes do not; the budget does only through a schedule that depends on it. The evaluation
+    Run: training, budget and probes. Trajectory: everything that changes the weights, and nothing
+    else. Probes do not; the budget does only through a schedule that depends on it. The evaluation
     cadence is in it because the reference pass is recorded once for all runs that share it.
     """
     values = config.plain()
+    run = digest([IDENTITY_VERSION, "run", values])
     values.pop("probes", None)
     if not config.schedule.depends_on_budget:
         values.pop("budget", None)
-    return digest([IDENTITY_VERSION, "trajectory", values])
+    return run, digest([IDENTITY_VERSION, "trajectory", values])
+
+
+def run_id(config: RunConfig) -> str:
+    """Identity of a run."""
+    return identities(config)[0]
+
+
+def trajectory_id(config: RunConfig) -> str:
+    """Identity of a trajectory."""
+    return identities(config)[1]

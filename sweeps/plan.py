@@ -1,0 +1,277 @@
+"""The plan of a sweep: every run and the trajectories they share. Pure; nothing is started."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from sweeps.identity import identities
+from sweeps.keys import REGISTRIES, complete, leaf_key, value_at
+from sweeps.spec import Ablation, Analysis, SweepSpec, seed_key
+from sweeps.tree import Tree, flatten, head, merge, nest, without_nulls
+from trainables.config import RunConfig
+from trainables.data.contract import DataConfig
+from trainables.errors import UserError
+
+NumTrain = Callable[[RunConfig, Path], int]
+"""Number of training examples of a run."""
+
+State = Literal["open", "done", "diverged"]
+"""open: still to be run; done and diverged are settled and are not run again."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of the plan."""
+
+    run_id: str
+    trajectory_id: str
+    config: RunConfig
+    ablations: tuple[str, ...]
+    axes: dict[str, Any]
+    """Dotted field -> value, of every axis of its ablations."""
+    steps_per_epoch: int
+    num_steps: int
+    state: State = "open"
+
+
+@dataclass(frozen=True)
+class PlannedTrajectory:
+    """Runs that share one training; the unit of work that a worker gets."""
+
+    trajectory_id: str
+    runs: tuple[PlannedRun, ...]
+
+    @property
+    def open_runs(self) -> tuple[PlannedRun, ...]:
+        """The runs that are still to be run."""
+        return tuple(run for run in self.runs if run.state == "open")
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of its reference pass: those of its longest run."""
+        return max(run.num_steps for run in self.runs)
+
+    @property
+    def replay_steps(self) -> int:
+        """Steps of its replay pass: those of the longest run that measures against w*, else 0."""
+        return max((run.num_steps for run in self.runs if run.config.needs_replay()), default=0)
+
+
+@dataclass(frozen=True)
+class PlannedAblation:
+    """What one ablation fixes and what it varies."""
+
+    title: str
+    fixed: dict[str, Any]
+    """What it sets over the base, plain and nested."""
+    axes: tuple[str, ...]
+    """Dotted fields along which its runs differ."""
+    analysis: Analysis | None
+    """Its own analysis options; none: the sweep's."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep's runs, in the order of the spec, each once."""
+
+    name: str
+    spec: SweepSpec
+    runs: tuple[PlannedRun, ...]
+    base: dict[str, Any]
+    """The base as a plain RunConfig."""
+    ablations: dict[str, PlannedAblation]
+    """Label -> what it fixes and what it varies."""
+
+    @cached_property
+    def trajectories(self) -> tuple[PlannedTrajectory, ...]:
+        """The runs, grouped by the training that they share."""
+        groups: dict[str, list[PlannedRun]] = {}
+        for run in self.runs:
+            groups.setdefault(run.trajectory_id, []).append(run)
+        return tuple(PlannedTrajectory(key, tuple(runs)) for key, runs in groups.items())
+
+    @property
+    def open_runs(self) -> tuple[PlannedRun, ...]:
+        """The runs that are still to be run."""
+        return tuple(run for run in self.runs if run.state == "open")
+
+    def with_states(self, states: Mapping[str, State]) -> Plan:
+        """The plan with these runs' states set."""
+        runs = (replace(r, state=states.get(r.run_id, r.state)) for r in self.runs)
+        return replace(self, runs=tuple(runs))
+
+
+def make_plan(spec: SweepSpec, data_root: Path, *, num_train: NumTrain | None = None) -> Plan:
+    """Every run of the sweep, validated, each once however many ablations want it.
+
+    The data sets are looked at (sizes, which files) but not read; with `num_train` given, not even
+    that.
+
+    Raises:
+        UserError: an invalid run, data that are not there, a batch larger than its data set.
+    """
+    planner = _Planner(spec, data_root, num_train)
+    found: dict[str, PlannedRun] = {}
+    for label, ablation in spec.ablations.items():
+        for settings in expand(spec, ablation):
+            run = planner.run(label, settings)
+            known = found.get(run.run_id)
+            found[run.run_id] = run if known is None else _united(known, run)
+    base = planner.resolved(RunConfig.parse(complete(spec.base)))
+    ablations = {label: planner.ablation(label) for label in spec.ablations}
+    return Plan(spec.name, spec, tuple(found.values()), base.plain(), ablations)
+
+
+def _united(known: PlannedRun, run: PlannedRun) -> PlannedRun:
+    return replace(
+        known,
+        ablations=tuple(dict.fromkeys([*known.ablations, *run.ablations])),
+        axes={**known.axes, **run.axes},
+    )
+
+
+def expand(spec: SweepSpec, ablation: Ablation) -> Iterator[Tree]:
+    """The dotted settings of each run of an ablation: cases x grid x seeds."""
+    seeds = ablation.seeds or spec.seeds
+    axes = {**ablation.grid, **{seed_key(name): levels for name, levels in seeds.items()}}
+    for case in ablation.cases or [{}]:
+        for levels in itertools.product(*axes.values()):
+            yield {**case, **dict(zip(axes, levels, strict=True))}
+
+
+def axes_of(spec: SweepSpec, ablation: Ablation) -> tuple[str, ...]:
+    """The dotted fields along which an ablation's runs differ, in the order of the file.
+
+    Levels that are mappings count as their name, and as whatever else differs between two levels of
+    the same name: {name: mlp} against {name: resnet18, width: 2} is the axis model.name alone.
+    """
+    levels: dict[str, list[Any]] = {}
+    for case in ablation.cases:
+        for key, value in case.items():
+            levels.setdefault(key, []).append(value)
+    levels.update(ablation.grid)
+    seeds = ablation.seeds or spec.seeds
+    fields = [leaf for key, values in levels.items() for leaf in _leaves(key, values)]
+    return tuple(dict.fromkeys([*fields, *(seed_key(name) for name in seeds)]))
+
+
+def _leaves(key: str, levels: list[Any]) -> list[str]:
+    if not any(isinstance(level, Mapping) for level in levels):
+        return list(dict.fromkeys(leaf_key(key, level) for level in levels))
+    flat = [flatten(level) if isinstance(level, Mapping) else {"name": level} for level in levels]
+    names = {level.get("name") for level in flat}
+    differing = [
+        option
+        for option in dict.fromkeys(option for level in flat for option in level)
+        if option != "name" and _differs_within_a_name(option, flat)
+    ]
+    own_name = ["name"] if len(names) > 1 or (names != {None} and not differing) else []
+    return [f"{key}.{option}" for option in [*own_name, *differing]]
+
+
+def _differs_within_a_name(option: str, levels: list[Tree]) -> bool:
+    return any(
+        one.get(option) != other.get(option)
+        for one, other in itertools.combinations(levels, 2)
+        if one.get("name") == other.get("name")
+    )
+
+
+class _Planner:
+    """Builds runs; asks each data set only once."""
+
+    def __init__(self, spec: SweepSpec, data_root: Path, num_train: NumTrain | None) -> None:
+        self._spec = spec
+        self._root = data_root
+        self._num_train = num_train
+        self._data: dict[DataConfig, DataConfig] = {}
+        self._sizes: dict[tuple[Any, Any], int] = {}
+        self._fixed = {
+            label: complete(merge(spec.base, nest(ablation.set)))
+            for label, ablation in spec.ablations.items()
+        }
+        self._fields: dict[tuple[str, str, str], Any] = {}
+        self._axes = {label: axes_of(spec, a) for label, a in spec.ablations.items()}
+
+    def run(self, label: str, settings: Tree) -> PlannedRun:
+        """One run of an ablation from its dotted settings."""
+        try:
+            config = self._config(label, settings)
+            steps_per_epoch = self._steps_per_epoch(config)
+        except UserError as error:
+            raise UserError(f"{self._place(label, str(error))}{error}") from None
+        values = {name: value_at(config, name) for name in self._axes[label]}
+        own, shared = identities(config)
+        return PlannedRun(
+            run_id=own,
+            trajectory_id=shared,
+            config=config,
+            ablations=(label,),
+            axes={name: value for name, value in values.items() if value is not None},
+            steps_per_epoch=steps_per_epoch,
+            num_steps=config.budget.num_steps(steps_per_epoch),
+        )
+
+    def ablation(self, label: str) -> PlannedAblation:
+        """The description of an ablation."""
+        ablation = self._spec.ablations[label]
+        return PlannedAblation(
+            title=ablation.title,
+            fixed=nest(ablation.set),
+            axes=self._axes[label],
+            analysis=ablation.analysis,
+        )
+
+    def _config(self, label: str, settings: Tree) -> RunConfig:
+        groups: dict[str, Tree] = {name: {} for name in self._fixed[label]}
+        for key, value in settings.items():
+            groups.setdefault(head(key), {})[key] = value
+        keys = {name: (label, name, repr(group)) for name, group in groups.items()}
+        for name, group in groups.items():
+            if keys[name] not in self._fields:
+                self._fields[keys[name]] = self._field(label, name, group)
+        values = {name: self._fields[key] for name, key in keys.items()}
+        config = RunConfig.parse({n: value for n, value in values.items() if value is not None})
+        # A member is validated once for all the runs that have it: most of the time of a plan.
+        for name in REGISTRIES:
+            self._fields[keys[name]] = getattr(config, name)
+        return self.resolved(config)
+
+    def _field(self, label: str, name: str, settings: Tree) -> Any:
+        tree = {name: self._fixed[label].get(name)}
+        for key, value in settings.items():
+            tree = merge(tree, nest({key: value}))
+        return without_nulls(tree).get(name)
+
+    def resolved(self, config: RunConfig) -> RunConfig:
+        """The config with what its data set chooses by the files that are there."""
+        if self._num_train is not None:
+            return config
+        if config.data not in self._data:
+            self._data[config.data] = config.data.resolved(self._root)
+        resolved = self._data[config.data]
+        return config if resolved == config.data else config.model_copy(update={"data": resolved})
+
+    def _steps_per_epoch(self, config: RunConfig) -> int:
+        key = (config.task, config.data)
+        if key not in self._sizes:
+            count = self._num_train or config.task.num_train
+            self._sizes[key] = count(config, self._root)
+        size = self._sizes[key]
+        if config.batch_size > size:
+            raise UserError(
+                f"batch_size: {config.batch_size} is larger than the {size} training examples of "
+                f"{config.data.name}; give at most {size}"
+            )
+        return size // config.batch_size
+
+    def _place(self, label: str, message: str) -> str:
+        """Where a wrong value was written: the command line, if it set that key, else the file."""
+        if any(message.startswith((f"{key}:", f"{key}.")) for key in self._spec.overridden):
+            return "command line: "
+        return f"{self._spec.source}: ablations.{label}: "
