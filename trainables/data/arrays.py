@@ -196,7 +196,8 @@ class StoredArrays:
                 "make room, or set OPTPATH_DATA to a folder that can be written to"
             ) from None
         finally:
-            temporary.unlink(missing_ok=True)
+            if temporary.exists():
+                temporary.unlink()
 
 
 def _write_images(file: IO[bytes], part: Part, order: Indices, content: Any) -> None:

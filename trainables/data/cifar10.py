@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -75,9 +74,6 @@ class CIFAR10(StandardImages):
                 raise self.corrupt(file, "its md5 is not the published one")
 
     def _part(self, root: Path, *, train: bool) -> Part:
-        with warnings.catch_warnings():
-            # The pickles predate NumPy 2.4, which warns about their dtypes (pytorch/vision#9340).
-            warnings.filterwarnings("ignore", message=r"dtype\(\): align should be passed")
-            official = self.torchvision_class()(str(root), train=train)
+        official = self.open_official(root, train=train)
         images = np.ascontiguousarray(official.data.transpose(0, 3, 1, 2))
         return part_in_memory(images, np.asarray(official.targets, dtype=np.int64))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -48,6 +49,20 @@ class ImageFolder(StoredImages):
             return {part: part_of_tree(tree, shape, resize=True) for part, tree in trees.items()}
 
         return Source(f"{shape} {' '.join(files)}", trees["train"].class_names, parts)
+
+    def normalisation(self, summary: Mapping[str, Any]) -> tuple[tuple[float, ...], ...]:
+        """Mean and standard deviation per channel of the training split.
+
+        Raises:
+            UserError: a channel has one value in all of it, so that nothing can scale it to 1.
+        """
+        mean, std = super().normalisation(summary)
+        if min(std) == 0:
+            raise UserError(
+                f"data.path: all training images in {self.path} have the same value everywhere in "
+                f"channel {std.index(0)}; look at the images, or set data.grey=true"
+            )
+        return mean, std
 
     def _trees(self, root: Path) -> dict[str, Tree]:
         base = root / self.path

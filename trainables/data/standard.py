@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -65,8 +66,12 @@ class StandardImages(StoredImages, ABC):
             return self._tree_source(root)
         if not all(self._present(root)):
             self.fetch(root)
-        mark = f"torchvision {fingerprint(root, self.official_files(root))}"
-        return Source(mark, self.class_names, lambda: self.read_official(root))
+        files = [str(file) for file in self.official_files(root)]
+        return Source(
+            f"torchvision {fingerprint(root, files)}",
+            self.class_names,
+            lambda: self._official_parts(root),
+        )
 
     def normalisation(self, summary: Mapping[str, Any]) -> tuple[tuple[float, ...], ...]:
         """The published mean and standard deviation, whatever the split."""
@@ -94,6 +99,13 @@ class StandardImages(StoredImages, ABC):
 
         return getattr(datasets, self.torchvision_name)
 
+    def open_official(self, root: Path, **options: bool) -> Any:
+        """The data set as torchvision reads it: options train and download."""
+        with warnings.catch_warnings():
+            # NumPy 2.4.0 to 2.4.4 warns about the dtypes of old pickles (numpy/numpy#30786).
+            warnings.filterwarnings("ignore", message=r"dtype\(\): align should be passed")
+            return self.torchvision_class()(str(root), **options)
+
     def fetch(self, root: Path) -> None:
         """Unpack torchvision's archives, downloading those that are missing.
 
@@ -108,7 +120,7 @@ class StandardImages(StoredImages, ABC):
             if not archive.is_file() and not may_download():
                 raise self._incomplete(root)
         try:
-            self.torchvision_class()(str(root), download=True)
+            self.open_official(root, download=True)
         except (RuntimeError, OSError) as error:
             raise UserError(
                 f"data {self.name}: download to {root} failed ({' '.join(str(error).split())}); "
@@ -134,6 +146,15 @@ class StandardImages(StoredImages, ABC):
         if may_download():
             return "torchvision"
         raise self._not_found(root)
+
+    def _official_parts(self, root: Path) -> dict[str, Part]:
+        parts = self.read_official(root)
+        for name, part in parts.items():
+            expected = self.official_counts[name]
+            if len(part.labels) != expected:
+                reason = f"{len(part.labels)} {name} images where there are {expected}"
+                raise self.corrupt(self.official_files(root)[0].parent, reason)
+        return parts
 
     def _present(self, root: Path) -> list[bool]:
         return [file.is_file() for file in self.official_files(root)]

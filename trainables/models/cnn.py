@@ -41,7 +41,8 @@ class CNN(ModelConfig):
         if min(height, width) < shrink:
             raise UserError(
                 f"model cnn: {len(self.channels)} blocks need images of at least "
-                f"{shrink}x{shrink}, got {height}x{width}; give model.channels fewer entries or use model mlp"
+                f"{shrink}x{shrink}, got {height}x{width}; "
+                "give model.channels fewer entries or use model mlp"
             )
         blocks = [self._block(*ends) for ends in pairwise((num_channels, *self.channels))]
         features = (self.channels[-1], height // shrink, width // shrink)
