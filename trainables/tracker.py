@@ -24,10 +24,13 @@ from trainables.tracking import (
     read_target,
     target_path,
 )
-from trainables.tracking_content import Row, finished, opening, reference_metrics
+from trainables.tracking_content import finished, opening, reference_metrics
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+
+Evaluation = Mapping[str, Any]
+"""One epoch of the reference pass, as in the trajectory's manifest."""
 
 LOGGER = logging.getLogger("optpath.tracking")
 
@@ -91,19 +94,19 @@ class Preparation:
 class _Pending:
     """What waits to be sent. Only the thread touches it."""
 
-    rows: dict[str, list[Row]] = field(default_factory=dict)
+    epochs: dict[str, list[Evaluation]] = field(default_factory=dict)
     ended: dict[str, None] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.rows or self.ended)
+        return bool(self.epochs or self.ended)
 
-    def add(self, run_id: str, rows: Sequence[Row] | None) -> None:
-        """Rows of a run that goes on, or None for a run that has ended."""
-        if rows is None:  # its files hold the rows as well
+    def add(self, run_id: str, epochs: Sequence[Evaluation] | None) -> None:
+        """Epochs of a run that goes on, or None for a run that has ended."""
+        if epochs is None:  # its files hold them as well
             self.ended[run_id] = None
-            self.rows.pop(run_id, None)
+            self.epochs.pop(run_id, None)
         elif run_id not in self.ended:
-            self.rows.setdefault(run_id, []).extend(rows)
+            self.epochs.setdefault(run_id, []).extend(epochs)
 
 
 class Tracker:
@@ -118,7 +121,8 @@ class Tracker:
         """Why the last attempt failed, one line; None while all is well."""
         self._store = store
         self._enabled = enabled
-        self._queue: queue.SimpleQueue[tuple[str, list[Row] | None] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[str, list[Evaluation] | None] | None]
+        self._queue = queue.SimpleQueue()
         self._pending = _Pending()
         self._failures = 0
         self._entries: dict[str, dict[str, Any]] = {}
@@ -128,13 +132,14 @@ class Tracker:
         if enabled:
             self._thread.start()
 
-    def epochs(self, run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def epochs(self, run_id: str, rows: Sequence[Evaluation]) -> None:
         """Log epochs of the reference pass that have ended, as the trajectory's manifest has them.
 
-        Each row has `epoch` and evaluation values such as `validation_loss`; other keys are left.
+        Each row has `epoch`, `step` and evaluation values such as `validation_loss`. Epochs past
+        the run's own budget may be among them and are not logged.
         """
         if self._enabled:
-            self._queue.put((run_id, [value for row in rows for value in reference_metrics(row)]))
+            self._queue.put((run_id, list(rows)))
 
     def finish(self, run_id: str) -> None:
         """Upload a run whose manifest is in the store: parameters, tags, metrics, artifacts."""
@@ -199,8 +204,8 @@ class Tracker:
         for run_id in list(self._pending.ended):
             self._pending.ended[run_id] = self._pending.ended.pop(run_id)
             self._send_ended(connection, target, run_id)
-        for run_id in list(self._pending.rows):
-            self._send_rows(connection, target, run_id)
+        for run_id in list(self._pending.epochs):
+            self._send_epochs(connection, target, run_id)
 
     def _connect(self, uri: str) -> Connection:
         if self._connection is None or self._connection.uri != uri:
@@ -208,13 +213,15 @@ class Tracker:
             self._connection = Connection(uri)
         return self._connection
 
-    def _send_rows(self, connection: Connection, target: TrackingTarget, run_id: str) -> None:
+    def _send_epochs(self, connection: Connection, target: TrackingTarget, run_id: str) -> None:
+        entry = self._entry(run_id)
         if run_id not in self._open:
-            run = connection.child(target, opening(self._entry(run_id), self.sweep))
+            run = connection.child(target, opening(entry, self.sweep))
             connection.set_status(run.info.run_id, "RUNNING")
             self._open[run_id] = run
-        connection.log_rows(self._open[run_id], self._pending.rows[run_id])
-        del self._pending.rows[run_id]
+        rows = reference_metrics(self._pending.epochs[run_id], entry["num_steps"])
+        connection.log_rows(self._open[run_id], rows)
+        del self._pending.epochs[run_id]
 
     def _send_ended(self, connection: Connection, target: TrackingTarget, run_id: str) -> None:
         content = finished(self._entry(run_id), self.sweep, self._store)

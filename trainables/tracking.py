@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from trainables.errors import UserError
 from trainables.store import Store, read_sealed, write_json
-from trainables.tracking_content import RunContent, Row
-from trainables.tracking_uri import DATABASES, sqlite_path
+from trainables.tracking_content import Row, RunContent
+from trainables.tracking_uri import DATABASES, sqlite_path, without_password
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -42,6 +42,9 @@ PREPARE_SECONDS = 10.0
 
 SYNC_SECONDS = 20.0
 """Patience where a user waits for the upload; ours, untuned."""
+
+REASON_LENGTH = 300
+"""Characters of mlflow's own message that are passed on."""
 
 
 class TrackingUnavailable(UserError):
@@ -98,9 +101,17 @@ def prepare(
         TrackingUnavailable: the server does not answer.
     """
     target = locate(uri, store, sweep, timeout_seconds)
-    Connection(uri, timeout_seconds).set_status(target.parent_run_id, "RUNNING")
     write_json(target_path(store, sweep), asdict(target))
+    connection = Connection(uri, timeout_seconds)
+    connection.set_status(target.parent_run_id, "RUNNING")
+    connection.put(target.parent_run_id, plan_files(store, sweep))
     return target
+
+
+def plan_files(store: Store, sweep: str) -> list[Path]:
+    """The files of a sweep that lie on its parent run from the start."""
+    files = [store.sweep(sweep).path / name for name in ("plan.json", "spec.yaml")]
+    return [path for path in files if path.is_file()]
 
 
 def log_report(
@@ -147,25 +158,22 @@ class Connection:
         """The id of the sweep's parent run; created with `note` as description if missing."""
         tags = {"optpath.kind": "sweep", "optpath.sweep": sweep}
         found = self._search(experiment_id, tags)
+        for surplus in found[1:]:
+            self.delete(surplus)
         if found:
             return str(found[0].info.run_id)
         extra = {"mlflow.note.content": note, "mlflow.source.name": "optpath"}
         return str(self._create(experiment_id, sweep, tags | extra).info.run_id)
 
     def children(self, target: TrackingTarget) -> dict[str, Run]:
-        """The sweep's child runs by run_id; of two with the same run_id the older one."""
-        found = self._search(
-            target.experiment_id, {"optpath.kind": "run", "optpath.sweep": target.sweep}
-        )
-        return {run.data.tags["optpath.run_id"]: run for run in reversed(found)}
+        """The sweep's child runs by run_id."""
+        return self._distinct(target, {"optpath.kind": "run", "optpath.sweep": target.sweep})
 
     def child(self, target: TrackingTarget, content: RunContent) -> Run:
         """The child run of that run in that sweep, created where it is missing."""
         identity = ("optpath.kind", "optpath.sweep", "optpath.run_id")
-        found = self._search(target.experiment_id, {key: content.tags[key] for key in identity})
-        for surplus in found[1:]:  # a create that timed out here may have come through there
-            self.delete(surplus)
-        return found[0] if found else self.create_child(target, content)
+        found = self._distinct(target, {key: content.tags[key] for key in identity})
+        return found.get(content.run_id) or self.create_child(target, content)
 
     def create_child(self, target: TrackingTarget, content: RunContent) -> Run:
         """A new child run with its parameters and tags."""
@@ -253,6 +261,17 @@ class Connection:
                 if not token:
                     return found
 
+    def _distinct(self, target: TrackingTarget, tags: Mapping[str, str]) -> dict[str, Run]:
+        """Child runs by run_id; of two with the same the older stays and the other is deleted.
+
+        There are two where a stopped server carries out, later, a request that had timed out here.
+        """
+        distinct: dict[str, Run] = {}
+        for run in self._search(target.experiment_id, tags):
+            if distinct.setdefault(run.data.tags["optpath.run_id"], run) is not run:
+                self.delete(run)
+        return distinct
+
     def _rows(self, run: Run) -> set[Row]:
         with self._failing():
             return {
@@ -292,7 +311,10 @@ class Connection:
             yield
         except (MlflowException, SQLAlchemyError, OSError, ImportError, JSONDecodeError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise TrackingUnavailable(f"MLflow at {self.uri} does not answer: {reason}") from error
+            where = without_password(self.uri)
+            raise TrackingUnavailable(
+                f"MLflow at {where} cannot be used: {without_password(reason)[:REASON_LENGTH]}"
+            ) from error
 
 
 def _configure(timeout_seconds: float) -> None:

@@ -19,6 +19,7 @@ import pandas as pd
 from geometry.probes.registry import PROBES
 from trainables.config import RunConfig
 from trainables.store import Store, read_table
+from trainables.tables import COMMON_COLUMNS, NULL_COLUMNS
 
 Row = tuple[str, float, int]
 """One value of a metric: key, value, MLflow step (the epoch, counted from 0)."""
@@ -26,11 +27,10 @@ Row = tuple[str, float, int]
 CONTENT_VERSION = 1
 """Raised when the same files come to be told differently; `optpath sync` then sends them again."""
 
+EPOCHS = "epochs.parquet"
+
 EVALUATION_PREFIXES = ("train_", "validation_")
 """Columns measured in evaluation mode by the reference pass."""
-
-BASE_COLUMNS = ("loss", "learning_rate")
-"""Columns of the steps table that no probe declares."""
 
 EXTREMES = ("gamma",)
 """Columns whose minimum and maximum are sent beside the mean: the band of P1's figures."""
@@ -59,12 +59,16 @@ class RunContent:
     failed: bool = False
     manifest: Mapping[str, Any] | None = None
     epochs_path: Path | None = None
+    """None where the run has no tables, as after a replay that diverged."""
 
     def metrics(self) -> list[Row]:
         """All values, read from the run's files; none of a run that has not ended."""
-        if self.manifest is None or self.epochs_path is None:
+        if self.manifest is None:
             return []
-        return run_metrics(self.manifest, read_table(self.epochs_path))
+        epochs = pd.DataFrame({"epoch": []})
+        if self.epochs_path is not None:
+            epochs = read_table(self.epochs_path)
+        return run_metrics(self.manifest, epochs)
 
 
 def opening(entry: Mapping[str, Any], sweep: str) -> RunContent:
@@ -90,7 +94,7 @@ def finished(entry: Mapping[str, Any], sweep: str, store: Store) -> RunContent |
         digest=_digest([CONTENT_VERSION, manifest, start.name, start.params, tags]),
         failed=manifest["status"] != "done",
         manifest=manifest,
-        epochs_path=folder.path / "epochs.parquet",
+        epochs_path=folder.path / EPOCHS if EPOCHS in manifest["files"] else None,
     )  # fmt: skip
 
 
@@ -108,15 +112,23 @@ def run_metrics(manifest: Mapping[str, Any], epochs: pd.DataFrame) -> list[Row]:
     ]
     for name, value in manifest["metrics"].items():
         rows += _defined(f"final/{name}", [(value, last)])
-    for name, value in manifest["seconds"].items():
+    for name, value in manifest.get("seconds", {}).items():
         rows += _defined(f"seconds/{name}", [(value, last)])
     return rows
 
 
-def reference_metrics(evaluation: Mapping[str, Any]) -> list[Row]:
-    """The values of one epoch of the reference pass, from its entry in the trajectory's manifest."""
+def reference_metrics(
+    evaluations: Iterable[Mapping[str, Any]], num_steps: int | None = None
+) -> list[Row]:
+    """The values of epochs of the reference pass, as the trajectory's manifest has them.
+
+    Epochs that end after `num_steps`, the run's own budget, belong to longer runs that share the
+    trajectory and are left out.
+    """
     return [
         row
+        for evaluation in evaluations
+        if num_steps is None or evaluation["step"] <= num_steps
         for name, value in evaluation.items()
         if name.startswith(EVALUATION_PREFIXES)
         for row in _defined(f"reference/{name}", [(value, evaluation["epoch"])])
@@ -129,11 +141,12 @@ def epoch_keys(columns: Iterable[str]) -> dict[str, str]:
     One mean per measured column: its UI slows with the number of keys, and every other aggregate
     is in the run's epochs.parquet.
     """
-    wanted = {f"{name}_mean": f"step/{name}_mean" for name in BASE_COLUMNS}
+    groups = {column.name: f"step/{column.name}" for column in COMMON_COLUMNS}
+    groups |= {column.name: column.name.replace("_", "/", 1) for column in NULL_COLUMNS}
     for probe in PROBES.values():
-        names = [column.name for column in probe.columns] if probe.table == "steps" else []
-        for name in names:
-            wanted |= {f"{name}_{how}": _measured_key(probe.name, name, how) for how in _how(name)}
+        if probe.table == "steps":
+            groups |= {column.name: f"{probe.name}/{column.name}" for column in probe.columns}
+    wanted = {f"{c}_{how}": f"{key}_{how}" for c, key in groups.items() for how in _how(c)}
     keys = {}
     for column in columns:
         if column.startswith(EVALUATION_PREFIXES):
@@ -191,11 +204,6 @@ def run_name(config: RunConfig, axes: Mapping[str, Any]) -> str:
     words = [f"b{config.batch_size}", config.optimizer.name, f"seed{config.seed}", length]
     others = {k: v for k, v in _flatten(axes).items() if k.split(".")[0] not in NAMED_FIELDS}
     return " ".join([*words, *(f"{k}={v}" for k, v in others.items())])[:VALUE_LENGTH]
-
-
-def _measured_key(probe: str, column: str, how: str) -> str:
-    null = column.startswith("null_")
-    return f"null/{column.removeprefix('null_')}_{how}" if null else f"{probe}/{column}_{how}"
 
 
 def _how(column: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -32,6 +33,11 @@ def resolve_tracking_uri(uri: str | None, storage: Path | str) -> str:
     if scheme == "databricks":
         return given
     return _network_uri(given)
+
+
+def without_password(text: str) -> str:
+    """The text with user name and password of any address in it blanked out."""
+    return re.sub(r"//[^@/\s]+@", "//***@", text)
 
 
 def sqlite_path(uri: str) -> Path:
