@@ -10,7 +10,7 @@ from typing import Any
 
 from sweeps.keys import check_tree, complete
 from sweeps.overrides import apply_overrides
-from sweeps.spec import Ablation, Analysis, SweepFile, SweepSpec, seed_axes
+from sweeps.spec import Ablation, Analysis, Overlay, SweepFile, SweepSpec, Variant, seed_axes
 from sweeps.tree import Tree, merge, nest, without_nulls
 from sweeps.yamlfile import read_yaml
 from trainables.config import RunConfig
@@ -135,7 +135,6 @@ def _extended(parent: Tree, child: Tree) -> Tree:
 def _canonical(values: Mapping[str, Any], path: Path) -> Tree:
     """A file's content, checked key by key, in the one form that merges: nested, labelled."""
     with placed(f"{path}: "):
-        build(SweepFile, without_nulls(values), "")
         raw = dict(values)
         single = {key: raw.pop(key) for key in ("set", "grid", "cases") if key in raw}
         if single and raw.get("ablations"):
@@ -143,33 +142,39 @@ def _canonical(values: Mapping[str, Any], path: Path) -> Tree:
             raise UserError(f"{key}: belongs inside one of the ablations: ablations.<label>.{key}")
         if single:
             raw["ablations"] = {SINGLE: single}
-        raw = _canonical_overlay(raw, "")
-        for kind in OVERLAYS:
-            overlays = raw.get(kind) or {}
-            raw[kind] = {n: _canonical_overlay(o, f"{kind}.{n}.") for n, o in overlays.items()}
-        for name, variant in raw["variants"].items():
-            where = f"variants.{name}.scales"
-            scales = variant.get("scales") or {}
-            variant["scales"] = {
-                n: _canonical_overlay(o, f"{where}.{n}.") for n, o in scales.items()
-            }
+        raw = _canonical_overlay(raw, SweepFile, "")
+        raw["scales"] = _canonical_overlays(raw.get("scales"), Overlay, "scales")
+        raw["variants"] = _canonical_overlays(raw.get("variants"), Variant, "variants")
     return raw
 
 
-def _canonical_overlay(values: Mapping[str, Any], where: str) -> Tree:
-    raw = dict(values)
-    if raw.get("base"):
-        check_tree(raw["base"], f"{where}base")
-        raw["base"] = nest(raw["base"])
-    if raw.get("seeds") is not None:
-        with placed(where):
+def _canonical_overlays(
+    overlays: Mapping[str, Any] | None, kind: type[Overlay], where: str
+) -> Tree:
+    canonical: Tree = {}
+    for name, written in (overlays or {}).items():
+        place, values = f"{where}.{name}.", written or {}
+        overlay = _canonical_overlay(values, kind, place)
+        if kind is Variant:
+            overlay["scales"] = _canonical_overlays(values.get("scales"), Overlay, f"{place}scales")
+        canonical[name] = overlay
+    return canonical
+
+
+def _canonical_overlay(values: Mapping[str, Any], kind: type[Overlay], where: str) -> Tree:
+    with placed(where):
+        build(kind, without_nulls(values), "")
+        raw = dict(values)
+        if raw.get("base"):
+            check_tree(raw["base"], "base")
+            raw["base"] = nest(raw["base"])
+        if raw.get("seeds") is not None:
             raw["seeds"] = seed_axes(raw["seeds"])
-    with placed(f"{where}analysis."):
-        build(Analysis, without_nulls(raw.get("analysis") or {}), "")
-    if raw.get("ablations"):
+        with placed("analysis."):
+            build(Analysis, without_nulls(raw.get("analysis") or {}), "")
         raw["ablations"] = {
-            label: _canonical_ablation(ablation, f"{where}ablations.{label}.")
-            for label, ablation in raw["ablations"].items()
+            label: _canonical_ablation(ablation, f"ablations.{label}.")
+            for label, ablation in (raw.get("ablations") or {}).items()
         }
     return raw
 
@@ -247,7 +252,7 @@ def _finish(raw: Tree, source: str) -> SweepSpec:
     values = without_nulls(raw)
     values.pop("extends", None)
     values["base"] = complete(values.get("base", {}))
-    with placed(f"{source}: base."):
+    with placed(f"{source}: base: "):
         RunConfig.parse(values["base"])
     values["seeds"] = values.get("seeds") or {"seed": [0]}
     values["title"] = values.get("title") or values["name"]

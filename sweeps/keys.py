@@ -75,7 +75,7 @@ def check_tree(values: Mapping[str, Any], where: str) -> None:
 def complete(tree: Mapping[str, Any]) -> Tree:
     """The tree with every member named, so that its options are known to be that member's.
 
-    A member that is not named is the RunConfig's default one.
+    A member that is not named is the RunConfig's default one; likewise the learning rate's base.
     """
     filled: Tree = dict(without_nulls(tree))
     for field in REGISTRIES:
@@ -86,6 +86,10 @@ def complete(tree: Mapping[str, Any]) -> Tree:
             default = RunConfig.model_fields[field].get_default(call_default_factory=True)
             value = {"name": default.name, **value}
         filled[field] = value
+    rate = filled.get("learning_rate", {})
+    if isinstance(rate, Mapping) and "base" not in rate:
+        default = RunConfig.model_fields["learning_rate"].get_default()
+        filled["learning_rate"] = {"base": default.base, **rate}
     return filled
 
 

@@ -99,8 +99,8 @@ class Variant(Overlay):
 
     source: str = ""
     """Who says so, and against whom."""
-    scales: dict[str, Overlay] = Field(default_factory=dict)
-    """What the variant changes in a scale, beyond what it changes everywhere."""
+    scales: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """What the variant changes in a scale (Overlay), beyond what it changes everywhere."""
 
 
 class SweepFile(Overlay):
@@ -120,10 +120,10 @@ class SweepFile(Overlay):
     """Of the single ablation `main`, in a sweep without `ablations`."""
     cases: list[dict[str, Any]] = Field(default_factory=list)
     """Of the single ablation `main`, in a sweep without `ablations`."""
-    scales: dict[str, Overlay] = Field(default_factory=dict)
-    """Name -> what that scale changes; `full` is the sweep as it stands."""
-    variants: dict[str, Variant] = Field(default_factory=dict)
-    """Name -> another reading."""
+    scales: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Name -> what that scale changes (Overlay); `full` is the sweep as it stands."""
+    variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Name -> another reading (Variant)."""
 
 
 class SweepSpec(Options):
