@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from geometry.reductions import ROW
 
-NORMALISATION = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+NORMALISATION = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 """Modules whose weights and biases form the group `normalisation`."""
 
 

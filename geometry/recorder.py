@@ -69,7 +69,7 @@ class Recorder:
                 due.probe.measure(view, row[self._stops[index] : self._stops[index + 1]])
 
     def flush(self) -> tuple[Tensor, Tensor, list[Recorded]]:
-        """Steps [n], losses [n] and each probe's columns since the last flush; empties the buffer."""
+        """Steps [n], losses [n], each probe's columns since the last flush; empties the buffer."""
         steps = torch.tensor(self._steps, dtype=torch.int64)
         rows = self._buffer[: len(self._steps)].cpu()
         recorded = [self._derive(index, steps, rows) for index in range(len(self.probes))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from sweeps.keys import check_key, complete, config_keys
@@ -72,10 +73,11 @@ def _apply(spec: SweepSpec, key: str, value: Any) -> SweepSpec:
 
 
 def _check_key(key: str) -> None:
-    own = (*TEXTS, "expects_divergence", "ablations", "seeds")
-    analysis = [f"analysis.exclude.{field}" for field in Exclude.model_fields]
     if key not in config_keys() and "." not in key:
-        known = (*config_keys(), *own, *analysis)
+        own = (*TEXTS, "expects_divergence", "ablations", "seeds")
+        analysis = [f"analysis.exclude.{field}" for field in Exclude.model_fields]
+        near = get_close_matches(key, [*config_keys(), *own, *analysis])
+        known = near or [name for name in (*config_keys(), *own) if "." not in name]
         raise UserError(f"{WHERE}: unknown key '{key}'; {nearest(key, known)}")
     check_key(key, WHERE)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -200,11 +201,11 @@ class _Planner:
 
     def run(self, label: str, settings: Tree) -> PlannedRun:
         """One run of an ablation from its dotted settings."""
-        try:
-            config = self._config(label, settings)
+        with self._placed(label):
+            parsed = self._config(label, settings)
+        config = self.resolved(parsed)  # what it refuses is wrong in the data folder, not here
+        with self._placed(label):
             steps_per_epoch = self._steps_per_epoch(config)
-        except UserError as error:
-            raise UserError(f"{self._place(label, str(error))}{error}") from None
         values = {name: value_at(config, name) for name in self._axes[label]}
         own, shared = identities(config)
         return PlannedRun(
@@ -240,7 +241,7 @@ class _Planner:
         # A member is validated once for all the runs that have it: most of the time of a plan.
         for name in REGISTRIES:
             self._fields[keys[name]] = getattr(config, name)
-        return self.resolved(config)
+        return config
 
     def _field(self, label: str, name: str, settings: Tree) -> Any:
         tree = {name: self._fixed[label].get(name)}
@@ -270,8 +271,13 @@ class _Planner:
             )
         return size // config.batch_size
 
-    def _place(self, label: str, message: str) -> str:
-        """Where a wrong value was written: the command line, if it set that key, else the file."""
-        if any(message.startswith((f"{key}:", f"{key}.")) for key in self._spec.overridden):
-            return "command line: "
-        return f"{self._spec.source}: ablations.{label}: "
+    @contextmanager
+    def _placed(self, label: str) -> Iterator[None]:
+        """Say where a wrong value was written: the command line, if it set that key, or the file."""
+        try:
+            yield
+        except UserError as error:
+            keys = self._spec.overridden
+            typed = any(str(error).startswith((f"{key}:", f"{key}.")) for key in keys)
+            where = "command line" if typed else f"{self._spec.source}: ablations.{label}"
+            raise UserError(f"{where}: {error}") from None

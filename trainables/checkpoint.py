@@ -1,4 +1,4 @@
-"""Checkpoints of a pass: state, t and the tables so far in one file, written whole or not at all."""
+"""Checkpoints of a pass: state, t and the tables so far, in one file written whole or not."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
 
 
 class Cadence:
-    """Says when the next checkpoint is due: after `seconds`, and never more than 5 % of the time."""
+    """Says when a checkpoint is due: after `seconds`, and for at most 5 % of the time."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

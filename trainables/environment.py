@@ -17,7 +17,7 @@ def make_deterministic(config: RunConfig, num_threads: int) -> None:
     """
     torch.set_num_threads(num_threads)
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     allow_tf32 = config.precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = allow_tf32

@@ -1,4 +1,4 @@
-"""What a worker is given: the runs of one trajectory, where to do them, and what it says of them."""
+"""What a worker is given: the runs of one trajectory and where to do them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Progress:
 
 
 class Workbench:
-    """A job bound to its place: the task loaded, the process set up, trajectories built at t = 0."""
+    """A job bound to its place: the process set up, the task loaded, trajectories built."""
 
     def __init__(self, job: Job, place: Place, num_threads: int) -> None:
         self.job = job

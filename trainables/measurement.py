@@ -1,4 +1,4 @@
-"""One run's measurement along a pass: its recorder, its tables so far, and how they are finished."""
+"""One run's measurement along a pass: its recorder and its tables so far."""
 
 from __future__ import annotations
 

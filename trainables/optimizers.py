@@ -15,10 +15,12 @@ from trainables.registry import Member, registry_of
 
 
 class OptimizerConfig(Member, ABC):
-    """Options of one optimizer. `param` is the flat weight tensor, its `.grad` the flat gradient."""
+    """Options of one optimizer. `param` is the flat weight tensor, with the flat `.grad`."""
 
     required_probes: ClassVar[tuple[str, ...]] = ()
     """Probes whose columns the null model needs."""
+    num_slots: ClassVar[int]
+    """Weight-sized vectors that the optimizer keeps."""
 
     weight_decay: float = Field(default=0.0, ge=0)
     """lambda, the weight decay coefficient [1]."""
@@ -29,7 +31,7 @@ class OptimizerConfig(Member, ABC):
 
     @abstractmethod
     def null_gamma(self, columns: Mapping[str, Tensor]) -> Tensor:
-        """gamma of the aware null model, from the steps table of a whole run (INVENTORY D9).
+        """Gamma of the aware null model, from the steps table of a whole run (INVENTORY D9).
 
         Shape: every column [T], float64 -> [T].
         """
@@ -43,6 +45,7 @@ class SGD(OptimizerConfig):
     """w <- w - eta (G + lambda w)."""
 
     name: ClassVar[str] = "sgd"
+    num_slots: ClassVar[int] = 0
 
     def build(self, param: Tensor) -> torch.optim.Optimizer:
         """torch.optim.SGD without momentum."""
@@ -57,6 +60,7 @@ class Momentum(OptimizerConfig):
     """v <- beta v + G + lambda w;  w <- w - eta v."""
 
     name: ClassVar[str] = "momentum"
+    num_slots: ClassVar[int] = 1
     nesterov: ClassVar[bool] = False
 
     momentum: float = Field(default=0.9, ge=0, lt=1)
@@ -96,6 +100,7 @@ class Adam(OptimizerConfig):
     """Adam; the weight decay is coupled (L2, added to the gradient)."""
 
     name: ClassVar[str] = "adam"
+    num_slots: ClassVar[int] = 2
     required_probes: ClassVar[tuple[str, ...]] = ("preconditioner",)
 
     beta1: float = Field(default=0.9, ge=0, lt=1)
@@ -107,15 +112,10 @@ class Adam(OptimizerConfig):
 
     def build(self, param: Tensor) -> torch.optim.Optimizer:
         """torch.optim.Adam."""
-        return torch.optim.Adam([param], **self._arguments())
-
-    def _arguments(self) -> dict[str, object]:
-        return {
-            "lr": 0.0,
-            "betas": (self.beta1, self.beta2),
-            "eps": self.epsilon,
-            "weight_decay": self.weight_decay,
-        }
+        betas = (self.beta1, self.beta2)
+        return torch.optim.Adam(
+            [param], lr=0.0, betas=betas, eps=self.epsilon, weight_decay=self.weight_decay
+        )
 
     def null_gamma(self, columns: Mapping[str, Tensor]) -> Tensor:
         """The null aware of the diagonal preconditioner."""
@@ -130,9 +130,10 @@ class Adam(OptimizerConfig):
     def preconditioner(self, optimizer: torch.optim.Optimizer) -> Tensor | None:
         """P_t = 1 / (sqrt(v_t / (1 - beta2^(t+1))) + epsilon), after the update of step t."""
         (slots,) = optimizer.state.values()
+        second_moment: Tensor = slots["exp_avg_sq"]
         correction = 1.0 - torch.tensor(self.beta2, dtype=torch.float64) ** slots["step"].double()
-        scale = correction.sqrt().to(slots["exp_avg_sq"].device)
-        return slots["exp_avg_sq"].sqrt().div_(scale).add_(self.epsilon).reciprocal_()
+        scale = correction.sqrt().to(second_moment.device)
+        return second_moment.sqrt().div_(scale).add_(self.epsilon).reciprocal_()
 
 
 class AdamW(Adam):
@@ -145,7 +146,10 @@ class AdamW(Adam):
 
     def build(self, param: Tensor) -> torch.optim.Optimizer:
         """torch.optim.AdamW."""
-        return torch.optim.AdamW([param], **self._arguments())
+        betas = (self.beta1, self.beta2)
+        return torch.optim.AdamW(
+            [param], lr=0.0, betas=betas, eps=self.epsilon, weight_decay=self.weight_decay
+        )
 
 
 OPTIMIZERS = registry_of(SGD, Momentum, Nesterov, Adam, AdamW)

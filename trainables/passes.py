@@ -6,7 +6,7 @@ what is there already, so doing the same job again goes on where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 from trainables.checkpoint import Cadence, load_checkpoint
 from trainables.job import Job, Place, Progress, RunJob, Workbench, drive
@@ -26,7 +26,7 @@ def is_settled(store: Store, run_id: str) -> bool:
     return manifest is not None and manifest["status"] != "replay_diverged"
 
 
-def work(job: Job, place: Place) -> Iterator[Progress]:
+def work(job: Job, place: Place) -> Generator[Progress, None, None]:
     """Bring every run of the job to its end; see `Progress`.
 
     Raises:

@@ -205,6 +205,7 @@ class Tracker:
             self._pending.ended[run_id] = self._pending.ended.pop(run_id)
             self._send_ended(connection, target, run_id)
         for run_id in list(self._pending.epochs):
+            self._pending.epochs[run_id] = self._pending.epochs.pop(run_id)
             self._send_epochs(connection, target, run_id)
 
     def _connect(self, uri: str) -> Connection:
@@ -216,9 +217,7 @@ class Tracker:
     def _send_epochs(self, connection: Connection, target: TrackingTarget, run_id: str) -> None:
         entry = self._entry(run_id)
         if run_id not in self._open:
-            run = connection.child(target, opening(entry, self.sweep))
-            connection.set_status(run.info.run_id, "RUNNING")
-            self._open[run_id] = run
+            self._open[run_id] = connection.open_child(target, opening(entry, self.sweep))
         rows = reference_metrics(self._pending.epochs[run_id], entry["num_steps"])
         connection.log_rows(self._open[run_id], rows)
         del self._pending.epochs[run_id]

@@ -41,7 +41,7 @@ PREPARE_SECONDS = 10.0
 """Patience of the driver's background thread: a server's first answer takes seconds; ours."""
 
 SYNC_SECONDS = 20.0
-"""Patience where a user waits for the upload; ours, untuned."""
+"""Patience where a user waits for the upload; ours."""
 
 REASON_LENGTH = 300
 """Characters of mlflow's own message that are passed on."""
@@ -144,6 +144,11 @@ class Connection:
                 sqlite_path(uri).parent.mkdir(parents=True, exist_ok=True)
             self._client: MlflowClient = MlflowClient(tracking_uri=uri)
 
+    def check(self) -> None:
+        """Ask the server something that changes nothing: opening a connection to one does not."""
+        with self._failing():
+            self._client.get_experiment_by_name(EXPERIMENT)
+
     def experiment(self, storage: Path) -> str:
         """The experiment's id; created where it is missing, restored where it was deleted."""
         with self._failing():
@@ -176,10 +181,14 @@ class Connection:
         return found.get(content.run_id) or self.create_child(target, content)
 
     def create_child(self, target: TrackingTarget, content: RunContent) -> Run:
-        """A new child run with its parameters and tags."""
-        tags = _child_tags(target, content)
-        run = self._create(target.experiment_id, content.name, tags)
-        self._log(run, [], content.params, {})
+        """A new child run with its tags."""
+        return self._create(target.experiment_id, content.name, _child_tags(target, content))
+
+    def open_child(self, target: TrackingTarget, content: RunContent) -> Run:
+        """The child run of a run that trains now, with its parameters, marked as running."""
+        run = self.child(target, content)
+        self._log(run, [], _missing(content.params, run.data.params), {})
+        self.set_status(run.info.run_id, "RUNNING")
         return run
 
     def log_rows(self, run: Run, rows: Sequence[Row]) -> None:
@@ -194,17 +203,19 @@ class Connection:
         """
         run = found or self.child(target, content)
         tags = _child_tags(target, content) | {CONTENT_TAG: content.digest}
-        if _subset(tags, run.data.tags):
+        if not _missing(tags, run.data.tags):
             return False
         metrics, present = content.metrics(), self._rows(run)
-        if not (present <= set(metrics) and _subset(run.data.params, content.params)):
+        if not present <= set(metrics) or _missing(run.data.params, content.params):
             self.delete(run)
             run, present = self.create_child(target, content), set()
-        self._log(run, [row for row in metrics if row not in present], content.params, {})
+        rows = [row for row in metrics if row not in present]
+        self._log(run, rows, _missing(content.params, run.data.params), {})
         self.put(run.info.run_id, content.artifacts)
         if ERROR_TAG in run.data.tags:
-            self._delete_tag(run, ERROR_TAG)
-        self._log(run, [], {}, tags)
+            with self._failing():
+                self._client.delete_tag(run.info.run_id, ERROR_TAG)
+        self._log(run, [], {}, _missing(tags, run.data.tags))
         self.set_status(run.info.run_id, "FAILED" if content.failed else "FINISHED")
         return True
 
@@ -215,7 +226,7 @@ class Connection:
                 self._client.log_artifact(run_id, str(path), folder)
 
     def describe(self, run_id: str, note: str) -> None:
-        """Set the description that the UI shows on a run's page, in Markdown."""
+        """Set the Markdown description on a run's page in the UI."""
         self.set_tags(run_id, {"mlflow.note.content": note})
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
@@ -236,10 +247,6 @@ class Connection:
         """Move a run to MLflow's bin."""
         with self._failing():
             self._client.delete_run(run.info.run_id)
-
-    def _delete_tag(self, run: Run, key: str) -> None:
-        with self._failing():
-            self._client.delete_tag(run.info.run_id, key)
 
     def _create(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> Run:
         with self._failing():
@@ -335,8 +342,8 @@ def _child_tags(target: TrackingTarget, content: RunContent) -> dict[str, str]:
     }
 
 
-def _subset(present: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
-    return all(wanted.get(key) == value for key, value in present.items())
+def _missing(wanted: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in wanted.items() if present.get(key) != value}
 
 
 def _describe(plan: Mapping[str, Any]) -> str:

@@ -35,6 +35,9 @@ EVALUATION_PREFIXES = ("train_", "validation_")
 EXTREMES = ("gamma",)
 """Columns whose minimum and maximum are sent beside the mean: the band of P1's figures."""
 
+PRIMITIVES = "inner_product"
+"""Ending of columns that are not sent: the ratios made of them are. A value costs 0.1 ms of CPU."""
+
 VALUE_LENGTH = 500
 """Longest parameter sent; MLflow servers before 2.8 refuse more."""
 
@@ -207,6 +210,8 @@ def run_name(config: RunConfig, axes: Mapping[str, Any]) -> str:
 
 
 def _how(column: str) -> tuple[str, ...]:
+    if column.endswith(PRIMITIVES):
+        return ()
     return ("mean", "min", "max") if column in EXTREMES else ("mean",)
 
 

@@ -22,8 +22,9 @@ from trainables.tasks.contract import Task
 class Observer(Protocol):
     """Sees every step and changes nothing; a `geometry.recorder.Recorder` is one."""
 
-    needs_update: bool
-    """True if `after_update` is to be given w_t and w_{t+1}."""
+    @property
+    def needs_update(self) -> bool:
+        """True if `after_update` is to be given w_t and w_{t+1}."""
 
     def before_update(self, view: StepView, loss: Tensor) -> None:
         """Called once per step with w_t, G_t and the minibatch loss, a device scalar."""

@@ -73,6 +73,10 @@ class DataConfig(Member, ABC):
         """
 
     @abstractmethod
+    def signature(self, root: Path) -> tuple[tuple[int, ...], int]:
+        """Shape of one input (channels, height, width) and number of classes, as cheaply."""
+
+    @abstractmethod
     def prepare(self, root: Path) -> None:
         """Download or decode whatever `load` needs, once; called on the driver before any run.
 

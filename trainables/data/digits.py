@@ -42,6 +42,10 @@ class Digits(ImageConfig):
             "validation": Cut("digits", NUM_TRAIN, NUM_IMAGES),
         }
 
+    def signature(self, root: Path) -> tuple[tuple[int, ...], int]:
+        """One grey channel of 8x8 pixels, ten digits."""
+        return (1, 8, 8), 10
+
     def prepare(self, root: Path) -> None:
         """Nothing to download or decode; only looks whether scikit-learn's file is readable."""
         _read_digits(_digits_file())

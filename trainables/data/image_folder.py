@@ -42,7 +42,7 @@ class ImageFolder(StoredImages):
     def source(self, root: Path) -> Source:
         """The tree's files."""
         trees = self._trees(root)
-        shape = (1 if self.grey else 3, self.size, self.size)
+        shape = self._shape()
         files = [f"{part}={tree.fingerprint}" for part, tree in trees.items()]
 
         def parts() -> dict[str, Part]:
@@ -63,6 +63,13 @@ class ImageFolder(StoredImages):
                 f"channel {std.index(0)}; look at the images, or set data.grey=true"
             )
         return mean, std
+
+    def signature(self, root: Path) -> tuple[tuple[int, ...], int]:
+        """The square that images are cut to, and the number of class folders."""
+        return self._shape(), len(self._trees(root)["train"].class_names)
+
+    def _shape(self) -> tuple[int, int, int]:
+        return 1 if self.grey else 3, self.size, self.size
 
     def _trees(self, root: Path) -> dict[str, Tree]:
         base = root / self.path

@@ -60,6 +60,10 @@ class StandardImages(StoredImages, ABC):
             return dict(self.official_counts)
         return {part: len(tree.files) for part, tree in self._trees(root).items()}
 
+    def signature(self, root: Path) -> tuple[tuple[int, ...], int]:
+        """As published."""
+        return self.shape, len(self.class_names)
+
     def source(self, root: Path) -> Source:
         """The files to decode; torchvision's are downloaded or unpacked first if need be."""
         if self._layout(root) == "folder":

@@ -71,7 +71,7 @@ class ClassificationTask(Task):
         return F.cross_entropy(model(images).float(), labels)
 
     def minibatch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Normalised, augmented images [b, C, H, W] and labels [b] of that step; a pure function."""
+        """Augmented, normalised images [b, C, H, W] and labels [b] of a step; a pure function."""
         epoch, index = divmod(step, self.steps_per_epoch)
         if epoch != self._drawn_epoch:
             self._draw_epoch(epoch)

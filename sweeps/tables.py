@@ -1,0 +1,113 @@
+"""What the commands print: presets, plans, status, findings; text and rich tables only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from rich.table import Table
+
+from sweeps.catalogue import describe, preset_names
+from sweeps.doctor import Finding
+from sweeps.plan import Plan, PlannedRun
+from sweeps.spec import SweepSpec
+from sweeps.status import RunStatus
+from sweeps.weights import num_weights
+
+BYTES_PER_WEIGHT = 4
+"""float32, whatever the precision of the arithmetic."""
+VECTORS = 5
+"""Weight-sized vectors of a replay besides optimizer slots and further references: weights,
+gradient, w*, w_t before the update, scratch (on the CPU the scratch is three blocks only)."""
+GIB = 2**30
+
+
+def preset_table() -> Table:
+    """One line per preset."""
+    table = _table("preset", "figure", "scales", "variants", "what it answers")
+    for name in preset_names():
+        preset = describe(name)
+        table.add_row(
+            name,
+            preset.figure,
+            ", ".join(preset.scales),
+            ", ".join(preset.variants) or "-",
+            preset.question or preset.title,
+        )
+    return table
+
+
+def spec_text(spec: SweepSpec) -> str:
+    """The resolved spec as YAML."""
+    return yaml.safe_dump(spec.plain(), sort_keys=False, allow_unicode=True)
+
+
+def plan_table(plan: Plan, data_root: Path) -> Table:
+    """Every run: its axes, steps, trajectory, state, weights and memory."""
+    axes = list(dict.fromkeys(axis for run in plan.runs for axis in run.axes))
+    table = _table("run", *axes, "steps", "trajectory", "shared", "weights", "GiB", "state")
+    shared = {t.trajectory_id: len(t.runs) for t in plan.trajectories}
+    for run in plan.runs:
+        weights = num_weights(run.config, data_root)
+        table.add_row(
+            run.run_id,
+            *(str(run.axes.get(axis, "-")) for axis in axes),
+            str(run.num_steps),
+            run.trajectory_id,
+            f"{shared[run.trajectory_id]} runs" if shared[run.trajectory_id] > 1 else "-",
+            f"{weights:,}",
+            f"{memory_gib(run, weights):.3f}",
+            run.state,
+        )
+    return table
+
+
+def plan_totals(plan: Plan) -> str:
+    """Runs, trajectories, what is done, steps of both passes that are left."""
+    open_trajectories = [t for t in plan.trajectories if t.open_runs]
+    steps = sum(t.num_steps + t.replay_steps for t in open_trajectories)
+    alone = sum(2 * run.num_steps for run in plan.open_runs)
+    return (
+        f"{len(plan.runs)} runs on {len(plan.trajectories)} trajectories, "
+        f"{len(plan.runs) - len(plan.open_runs)} done; at most {steps:,} steps are left in both "
+        f"passes together ({alone:,} if nothing were shared)"
+    )
+
+
+def memory_gib(run: PlannedRun, weights: int) -> float:
+    """GiB of the weight-sized vectors of a replay against one reference, without activations."""
+    return (VECTORS + run.config.optimizer.num_slots) * weights * BYTES_PER_WEIGHT / GIB
+
+
+def status_table(runs: Sequence[RunStatus]) -> Table:
+    """One line per run."""
+    axes = list(dict.fromkeys(axis for run in runs for axis in run.axes))
+    table = _table("run", *axes, "state", "pass", "epoch", "left", "last error")
+    for run in runs:
+        table.add_row(
+            run.run_id,
+            *(str(run.axes.get(axis, "-")) for axis in axes),
+            run.state,
+            run.phase or "-",
+            run.epoch or "-",
+            run.remaining or "-",
+            run.error or "-",
+        )
+    return table
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """One line per thing examined."""
+    table = _table("", "checked", "found", "to do")
+    for finding in findings:
+        mark = "[green]ok[/]" if finding.ok else "[red]!![/]"
+        table.add_row(mark, finding.name, finding.detail, finding.advice or "-")
+    return table
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
