@@ -36,12 +36,12 @@ ERROR_TAG = "error"
 
 TIMEOUT_SECONDS = 2.0
 """Patience with a server while runs train; a stopped server costs the thread this much per try."""
-
 PREPARE_SECONDS = 10.0
 """Patience of the driver's background thread: a server's first answer takes seconds; ours."""
-
 SYNC_SECONDS = 20.0
 """Patience where a user waits for the upload; ours."""
+
+REPORT_FILES = ("report.html", "summary.json", "plan.json", "spec.yaml")
 
 REASON_LENGTH = 300
 """Characters of mlflow's own message that are passed on."""
@@ -110,8 +110,8 @@ def prepare(
 
 def plan_files(store: Store, sweep: str) -> list[Path]:
     """The files of a sweep that lie on its parent run from the start."""
-    files = [store.sweep(sweep).path / name for name in ("plan.json", "spec.yaml")]
-    return [path for path in files if path.is_file()]
+    paths = (store.sweep(sweep).path / name for name in ("plan.json", "spec.yaml"))
+    return [path for path in paths if path.is_file()]
 
 
 def log_report(
@@ -123,11 +123,9 @@ def log_report(
         TrackingUnavailable: the server does not answer.
     """
     connection = Connection(target.uri, timeout_seconds)
-    names = ("report.html", "summary.json", "plan.json", "spec.yaml")
-    files = [report_dir / name for name in names]
+    files = [report_dir / name for name in REPORT_FILES]
     connection.put(target.parent_run_id, [path for path in files if path.is_file()])
-    figures = sorted(path for path in (report_dir / "figures").glob("*") if path.is_file())
-    connection.put(target.parent_run_id, figures, "figures")
+    connection.put(target.parent_run_id, sorted((report_dir / "figures").glob("*.*")), "figures")
     connection.describe(target.parent_run_id, headline)
 
 

@@ -161,7 +161,7 @@ def test_epochs_past_a_runs_own_budget_are_not_its() -> None:
 
 
 def test_medians_and_unknown_columns_stay_in_the_table() -> None:
-    columns = ["run_id", "epoch", "gamma_median", "gamma_mean", "other_mean", "train_loss"]
+    columns = ["run_id", "epoch", "gamma_median", "gamma_mean", "inner_product_mean", "train_loss"]
     assert epoch_keys(columns) == {
         "gamma_mean": "path/gamma_mean",
         "train_loss": "reference/train_loss",
@@ -366,6 +366,8 @@ def test_an_absent_server_is_one_line(plant_sweep: Any) -> None:
         locate(uri, store, "planted")
     assert time.monotonic() - began < 10  # mlflow's own retries would take four minutes
     assert "\n" not in str(caught.value)
+    with pytest.raises(TrackingUnavailable, match="cannot be used"):
+        Connection(uri).check()
 
 
 def test_without_a_server_nothing_waits_and_nothing_is_claimed(plant_sweep: Any) -> None:
