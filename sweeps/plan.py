@@ -273,7 +273,7 @@ class _Planner:
 
     @contextmanager
     def _placed(self, label: str) -> Iterator[None]:
-        """Say where a wrong value was written: the command line, if it set that key, or the file."""
+        """Say where a wrong value was written: the command line if it set that key."""
         try:
             yield
         except UserError as error:
