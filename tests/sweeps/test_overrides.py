@@ -13,7 +13,6 @@ from sweeps.plan import make_plan
 from sweeps.spec import SweepSpec
 from trainables.errors import UserError
 
-
 TWO = {
     "base": {"optimizer": {"name": "momentum", "weight_decay": 0.5}},
     "ablations": {
