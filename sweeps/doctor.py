@@ -93,7 +93,7 @@ def _tracking(uri: str) -> Finding:
     if uri.startswith("sqlite:"):
         return Finding("tracking", True, f"{uri} (made by the first run)")
     try:
-        Connection(uri)
+        Connection(uri).check()
     except TrackingUnavailable as error:
         advice = "start the server, or run without it and type optpath sync later"
         return Finding("tracking", False, str(error), advice)

@@ -88,9 +88,9 @@ def launch_plan(plan: Plan, launch: Launch, progress: Progress) -> None:
     if not work:
         return
     # Tune's own files; on a cluster the storage is the one folder that all nodes share
-    with tempfile.TemporaryDirectory(prefix=".tune-", dir=launch.storage) as scratch:
-        with _ray(launch):
-            _fit(plan.name, work, launch, progress, Path(scratch))
+    scratch = tempfile.TemporaryDirectory(prefix=".tune-", dir=launch.storage)
+    with scratch as folder, _ray(launch):
+        _fit(plan.name, work, launch, progress, Path(folder))
 
 
 def order(sweep: str, trajectory: PlannedTrajectory, launch: Launch) -> WorkOrder:

@@ -54,7 +54,7 @@ def exact(x: Tensor, y: Tensor) -> float:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of 4 rows, so that small vectors have whole, ragged and single blocks."""
-    monkeypatch.setattr(reductions, "CPU_BLOCK", 4 * ROW)
+    monkeypatch.setitem(reductions.BLOCKS, "cpu", 4 * ROW)
 
 
 @pytest.mark.usefixtures("small_blocks")
