@@ -1,0 +1,128 @@
+"""Levels of any axis held against each other, and the best setting by validation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.cells import Ablation, is_crossed, short_name
+from analysis.runs import Sweep
+from analysis.trends import interval_over_seeds, student_quantile
+
+EQUAL_WITHIN = 1.25
+"""Levels within this factor of each other count as equal [1]; ours, untuned."""
+COMPARED = ("gamma", "null_gamma", "gamma_over_null")
+OPTIMIZER_AXES = ("optimizer.name", "optimizer")
+SELECT_BY = "last_validation_accuracy"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The largest level over the smallest, of one measure, with a simultaneous 95 % interval.
+
+    `low` and `high` are None where no level has two seeds.
+    """
+
+    largest: str
+    smallest: str
+    ratio: float | None
+    low: float | None
+    high: float | None
+
+    def __str__(self) -> str:
+        if self.ratio is None:
+            return "undefined"
+        pair = f"{self.largest} over {self.smallest}: {self.ratio:.3g}"
+        if self.low is None or self.high is None:
+            return f"{pair} (interval undefined: no level has two seeds)"
+        return f"{pair} [{self.low:.3g}, {self.high:.3g}]"
+
+
+def level_table(ablation: Ablation) -> pd.DataFrame:
+    """Mean over seeds of every compared measure, per group and level, with intervals.
+
+    Columns: ablation, group, level, num_runs, then m, m_low, m_high for each measure m; the ends
+    are missing where the interval is undefined.
+    """
+    rows = []
+    for (group, level), cells in ablation.cells.groupby(
+        ["group", "level"], sort=False, dropna=False
+    ):
+        row = {"ablation": ablation.label, "group": group, "level": level, "num_runs": len(cells)}
+        for measure in COMPARED:
+            interval = interval_over_seeds(cells[measure].dropna().tolist())
+            ends = {f"{measure}_low": interval.low, f"{measure}_high": interval.high}
+            row |= {measure: interval.mean, **ends}
+        rows.append(row)
+    names = [name for m in COMPARED for name in (m, f"{m}_low", f"{m}_high")]
+    table = pd.DataFrame(rows, columns=["ablation", "group", "level", "num_runs", *names])
+    return table.astype(dict.fromkeys(names, float))
+
+
+def spread(cells: pd.DataFrame, measure: str) -> Spread:
+    """exp(max_l m_l - min_l m_l), m_l = the mean of log measure over the runs of level l.
+
+    Groups (crossed axes) are blocks: their means are taken out first. The interval is Student's t
+    with the variance pooled over all levels, Bonferroni-corrected for the choice of the pair.
+    Runs whose value is not positive have no logarithm and are left out.
+    """
+    usable = cells[cells[measure].astype(float) > 0]
+    logs = pd.Series(np.log(usable[measure].to_numpy(float)), index=usable.index)
+    logs = logs - logs.groupby(usable["group"]).transform("mean")
+    by_level = logs.groupby(usable["level"].map(str), sort=False)
+    means, sizes = by_level.mean(), by_level.size()
+    num_levels = len(means)
+    if num_levels < 2:
+        return Spread("", "", None, None, None)
+    top, bottom = str(means.idxmax()), str(means.idxmin())
+    difference = float(means[top] - means[bottom])
+    degrees = len(logs) - num_levels - usable["group"].nunique() + 1
+    if degrees < 1 or sizes.max() < 2:
+        return Spread(top, bottom, math.exp(difference), None, None)
+    residual = logs - usable["level"].map(str).map(means)
+    variance = float((residual**2).sum()) / degrees
+    pairs = num_levels * (num_levels - 1) // 2
+    error = math.sqrt(variance * (1 / sizes[top] + 1 / sizes[bottom]))
+    half = student_quantile(degrees, pairs) * error
+    ends = math.exp(difference - half), math.exp(difference + half)
+    return Spread(top, bottom, math.exp(difference), *ends)
+
+
+def optimizer_axis(ablation: Ablation) -> str | None:
+    """The axis that holds the optimizer, if it is crossed with learning rates to choose from."""
+    rates = [axis for axis in ablation.axes if axis.startswith("learning_rate")]
+    for axis in OPTIMIZER_AXES:
+        if axis in ablation.axes and any(is_crossed(ablation.cells, axis, r) for r in rates):
+            return axis
+    return None
+
+
+def select_best(sweep: Sweep, ablation: Ablation, per: str, by: str = SELECT_BY) -> pd.DataFrame:
+    """The setting with the highest mean of `by` over its seeds, for each value of the axis `per`.
+
+    One row per value: the ablation's axes, the mean of `by`, num_runs. A setting with an undefined
+    value of `by` in every run, or that only has diverged runs, cannot be chosen. Ties: the first.
+    """
+    axes = list(ablation.axes)
+    if by not in sweep.runs.columns:
+        return pd.DataFrame(columns=[*axes, by, "num_runs"])
+    cells = ablation.cells.merge(sweep.runs[["run_id", by]], on="run_id").dropna(subset=[by])
+    settings = cells.groupby(axes, sort=False, dropna=False)
+    table = settings[by].agg(["mean", "size"]).reset_index()
+    table = table.rename(columns={"mean": by, "size": "num_runs"})
+    best = table.groupby(per, sort=False)[by].idxmax()
+    return table.loc[best].reset_index(drop=True)
+
+
+def selected(ablation: Ablation, best: pd.DataFrame) -> pd.DataFrame:
+    """The cells of the chosen settings, in one group, with `level` naming the whole setting."""
+    axes = list(ablation.axes)
+    cells = ablation.cells.drop(columns=["level", "group"]).merge(best[axes], on=axes)
+    names = [
+        ", ".join(f"{short_name(axis)} {value}" for axis, value in zip(axes, values, strict=True))
+        for values in cells[axes].to_numpy().tolist()
+    ]
+    return cells.assign(level=pd.Series(names, dtype=object), group="")

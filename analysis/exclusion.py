@@ -1,0 +1,133 @@
+"""Which end of a run a statistic leaves out, and the words that say so."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import pandas as pd
+
+from trainables.store import UserError
+
+MAX_SHARE = 0.25
+"""At most this share of a run is left out by default [1]; ours, untuned."""
+FALLBACK_FRACTION = 0.1
+"""Left out of runs of one epoch, where the last epoch would be all [1]; ours, untuned."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exclusion:
+    """The steps that are left out; a step stays if every one of the four rules keeps it.
+
+    Near the end w_t - w* holds the last few updates only, so gamma is ruled by them (P1 section 4
+    leaves out the final epoch, ImageNet's figures the epochs after 155 of 180).
+    """
+
+    last_epochs: int = 0
+    """Number of last epochs; an epoch that the budget cuts short counts as one."""
+    last_fraction: float = 0.0
+    """Share of the run's steps, from the end [1], below 1."""
+    last_steps: int = 0
+    """Number of last steps."""
+    distance_floor: float = 0.0
+    """Steps whose ||w_t - w*|| is below this share of ||w_0 - w*|| [1]."""
+    reason: str = ""
+    """Why, in words; ends the description."""
+
+    def __post_init__(self) -> None:
+        for name in ("last_epochs", "last_fraction", "last_steps", "distance_floor"):
+            if getattr(self, name) < 0:
+                raise UserError(f"exclude.{name}: must not be negative, got {getattr(self, name)}")
+        for name in ("last_fraction", "distance_floor"):
+            if getattr(self, name) >= 1:
+                raise UserError(f"exclude.{name}: a share below 1, got {getattr(self, name)}")
+
+    def num_kept(self, num_steps: int, steps_per_epoch: int) -> int:
+        """Leading steps of a run that the three range rules keep, in [0, num_steps]."""
+        num_epochs = math.ceil(num_steps / steps_per_epoch)
+        ends = [
+            num_steps,
+            num_steps - math.ceil(self.last_fraction * num_steps),
+            num_steps - self.last_steps,
+        ]
+        if self.last_epochs:
+            ends.append((num_epochs - self.last_epochs) * steps_per_epoch)
+        return max(0, min(ends))
+
+    def kept(self, steps: pd.DataFrame, runs: pd.DataFrame) -> pd.Series[bool]:
+        """True for the rows of a steps table that stay.
+
+        `runs` has run_id, num_steps and steps_per_epoch of every run in `steps`; a distance floor
+        needs the column distance.
+        """
+        lengths = runs.set_index("run_id")[["num_steps", "steps_per_epoch"]].astype(int)
+        ends = {str(run): self.num_kept(t, s) for run, t, s in lengths.itertuples(name=None)}
+        mask = steps["step"] < steps["run_id"].map(ends)
+        if self.distance_floor:
+            start = steps[steps["step"] == 0].set_index("run_id")["distance"]
+            floor = self.distance_floor * steps["run_id"].map(start)
+            mask &= ~(steps["distance"] < floor)
+        return mask
+
+    def describe(self) -> str:
+        """One clause that says what is left out and why."""
+        parts = [
+            _count(self.last_epochs, "last epoch", "last {} epochs") if self.last_epochs else "",
+            f"the last {self.last_fraction:.3g} of its steps" if self.last_fraction else "",
+            _count(self.last_steps, "last step", "last {} steps") if self.last_steps else "",
+            f"steps with ||w_t - w*|| below {self.distance_floor:.3g} of ||w_0 - w*||"
+            if self.distance_floor
+            else "",
+        ]
+        what = " and ".join(part for part in parts if part)
+        text = f"left out of every run: {what}" if what else "no step is left out"
+        return f"{text} ({self.reason})" if self.reason else text
+
+
+def default_exclusion(runs: pd.DataFrame) -> Exclusion:
+    """The exclusion for one ablation's runs (columns num_steps, steps_per_epoch).
+
+    Runs of equal length in steps but not in epochs lose the same last steps, one epoch of the
+    longest: with the last epoch left out instead, a cell with few steps per epoch keeps more of the
+    end, and the null model alone gets an exponent (.07 at T = 1000). Others lose the last epoch.
+    """
+    if runs.empty:
+        return Exclusion(reason="no finished run")
+    longest = int(runs["steps_per_epoch"].max())
+    shortest_run = int(runs["num_steps"].min())
+    if runs["num_steps"].nunique() == 1 and runs["steps_per_epoch"].nunique() > 1:
+        return _same_steps(longest, shortest_run)
+    if (runs["num_steps"] <= runs["steps_per_epoch"]).any():
+        return Exclusion(last_fraction=FALLBACK_FRACTION, reason="a run has one epoch only")
+    return Exclusion(last_epochs=1, reason="P1 section 4")
+
+
+def exclusion_for(runs: pd.DataFrame, options: Mapping[str, Any]) -> Exclusion:
+    """The spec's own exclusion (`analysis: {exclude: {last_epochs: 1, ...}}`), else the default.
+
+    Raises:
+        UserError: an unknown key or a value out of range.
+    """
+    given = options.get("exclude")
+    if given is None:
+        return default_exclusion(runs)
+    known = [item.name for item in fields(Exclusion) if item.name != "reason"]
+    for key in given:
+        if key not in known:
+            raise UserError(f"analysis.exclude: unknown key '{key}'; known: {', '.join(known)}")
+    return Exclusion(**given, reason="set in the spec")
+
+
+def _same_steps(longest: int, num_steps: int) -> Exclusion:
+    cap = max(1, int(MAX_SHARE * num_steps))
+    if longest <= cap:
+        return Exclusion(
+            last_steps=longest, reason="the same in every cell: one epoch of the longest"
+        )
+    return Exclusion(last_steps=cap, reason="the same in every cell: a quarter of the run")
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"the {one}" if number == 1 else f"the {many.format(number)}"

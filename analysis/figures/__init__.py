@@ -1,0 +1,1 @@
+"""Figures: a pure table and a thin drawing, one file per figure."""

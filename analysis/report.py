@@ -1,0 +1,252 @@
+"""The report of a sweep: verdicts in words first, then what they rest on; one offline HTML file."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from analysis.cells import Ablation, ablations_of, short_name
+from analysis.comparison import level_table, optimizer_axis, select_best
+from analysis.runs import Sweep
+from analysis.trends import trend_table
+from analysis.verdicts import BATCH_SIZE_CLAIMS, Verdict, judge
+from trainables.store import write_bytes, write_json
+
+if TYPE_CHECKING:
+    from analysis.figures.contract import SavedFigure
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `write_report` wrote; `headline` is the verdict paragraph, in Markdown."""
+
+    html: Path
+    summary: Path
+    figures: list[SavedFigure]
+    verdicts: list[Verdict]
+    headline: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table for the report: column names and rows of text."""
+
+    columns: list[str]
+    rows: list[list[str]]
+
+
+def write_report(sweep: Sweep, out_dir: Path | str) -> Report:
+    """Judge the sweep; write report.html, summary.json and figures/ into `out_dir`.
+
+    A sweep without a single finished run gets a report too: it says so.
+
+    Raises:
+        UserError: the spec's analysis options are wrong.
+    """
+    # A second of imports, which those who only want the tables need not wait for.
+    from analysis.figures.contract import save_figure
+    from analysis.figures.registry import FIGURES
+
+    folder = Path(out_dir)
+    ablations = ablations_of(sweep)
+    verdicts = judge(sweep, ablations)
+    trends = trend_table(ablations)
+    saved = (save_figure(kind, sweep, ablations, folder / "figures") for kind in FIGURES.values())
+    figures = [figure for figure in saved if figure is not None]
+    headline = headline_of(sweep, ablations, verdicts)
+    summary = _summary(sweep, ablations, verdicts, trends, headline)
+    page = _render(sweep, ablations, verdicts, trends, figures)
+    write_json(folder / "summary.json", summary)
+    write_bytes(folder / "report.html", page.encode())
+    return Report(folder / "report.html", folder / "summary.json", figures, verdicts, headline)
+
+
+def headline_of(sweep: Sweep, ablations: Sequence[Ablation], verdicts: Sequence[Verdict]) -> str:
+    """The verdicts, their numbers, and what they rest on, as Markdown paragraphs."""
+    lines = [_claims_text(scope, group) for scope, group in _by_scope(verdicts).items()]
+    if not lines:
+        lines = ["No verdict: the sweep has no finished run on which an axis could be judged."]
+    return "\n\n".join([*lines, f"{basis(sweep)} {exclusions_text(ablations)}"])
+
+
+def basis(sweep: Sweep) -> str:
+    """How many runs count, and how many replays were exact, in words."""
+    planned, usable = len(sweep.runs), len(sweep.usable)
+    replays = sweep.runs["replay_exact"].dropna()
+    exact = f"{int(replays.sum())} of {len(replays)} replays ended bitwise at w*."
+    others = f" {len(sweep.problems)} runs are not counted, see the report." * bool(sweep.problems)
+    return f"{usable} of {planned} planned runs count; {exact}{others}"
+
+
+def exclusions_text(ablations: Sequence[Ablation]) -> str:
+    """What each ablation leaves out, in words."""
+    return " ".join(f"{a.label}, {a.exclusion.describe()}." for a in ablations if not a.cells.empty)
+
+
+def _by_scope(verdicts: Sequence[Verdict]) -> dict[tuple[str, str], list[Verdict]]:
+    groups: dict[tuple[str, str], list[Verdict]] = {}
+    for verdict in verdicts:
+        groups.setdefault((verdict.scope, verdict.evidence), []).append(verdict)
+    return groups
+
+
+def _claims_text(key: tuple[str, str], verdicts: Sequence[Verdict]) -> str:
+    scope, evidence = key
+    claims = " ".join(f"{v.claim}: **{v.word}** ({v.why})." for v in verdicts)
+    return f"{scope}: {claims} {evidence}" if scope else f"{claims} {evidence}"
+
+
+def _summary(
+    sweep: Sweep,
+    ablations: Sequence[Ablation],
+    verdicts: Sequence[Verdict],
+    trends: pd.DataFrame,
+    headline: str,
+) -> dict[str, Any]:
+    return {
+        "sweep": sweep.name,
+        "headline": headline,
+        "verdicts": [asdict(verdict) for verdict in verdicts],
+        "trends": _records(trends),
+        "levels": [row for a in ablations for row in _records(level_table(a))],
+        "exclusions": {a.label: a.exclusion.describe() for a in ablations},
+        "runs": {str(k): int(n) for k, n in sweep.runs["status"].value_counts().items()},
+        "problems": sweep.problems,
+    }
+
+
+def _render(
+    sweep: Sweep,
+    ablations: Sequence[Ablation],
+    verdicts: Sequence[Verdict],
+    trends: pd.DataFrame,
+    figures: Sequence[SavedFigure],
+) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        plan=sweep.plan,
+        regime_rules=sorted({manifest["regime_rule"] for manifest in sweep.manifests.values()}),
+        basis=basis(sweep),
+        scopes=_by_scope(verdicts),
+        problems=sweep.problems,
+        ablations=ablations,
+        rules=[
+            (claim, " ".join((rule.__doc__ or "").split())) for claim, _, rule in BATCH_SIZE_CLAIMS
+        ],
+        trends=_trends_shown(trends),
+        fit_notes=sorted({note for note in trends["excluded"] if note}),
+        levels=[t for a in ablations if (t := _levels_shown(a)).rows],
+        best=[t for a in ablations if (t := _best_shown(sweep, a)).rows],
+        figures=[(figure, _inlined(figure.svg)) for figure in figures],
+        runs=_runs_shown(sweep, ablations),
+        environment=_environment(sweep.manifests),
+        spec=sweep.spec,
+    )
+
+
+def _inlined(svg: Path) -> str:
+    # An image of its own: ids of several inlined SVG elements would collide in one page.
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.read_bytes()).decode()
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    # JSON knows no NaN: what is undefined becomes null.
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    return [{str(key): _plain(value) for key, value in row.items()} for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
+
+
+def _trends_shown(trends: pd.DataFrame) -> Table:
+    rows = [
+        [
+            " ".join(text for text in (row["ablation"], row["group"]) if text),
+            row["quantity"],
+            _number(row["exponent"]),
+            _interval(row["low"], row["high"]),
+            f"{row['num_seeds']}",
+            row["method"],
+        ]
+        for row in _records(trends)
+    ]
+    return Table(
+        ["ablation", "quantity", "exponent of b", "95 % interval", "seeds", "method"], rows
+    )
+
+
+def _levels_shown(ablation: Ablation) -> Table:
+    axis = "setting" if ablation.compared is None else short_name(ablation.compared)
+    columns = [f"{ablation.label}: {axis}", "other axes", "runs", "gamma", "null", "gamma / null"]
+    rows = [
+        [
+            str(row["level"]),
+            row["group"],
+            str(row["num_runs"]),
+            *(
+                f"{_number(row[m])} {_interval(row[f'{m}_low'], row[f'{m}_high'])}".strip()
+                for m in ("gamma", "null_gamma", "gamma_over_null")
+            ),
+        ]
+        for row in _records(level_table(ablation))
+    ]
+    return Table(columns, rows)
+
+
+def _best_shown(sweep: Sweep, ablation: Ablation) -> Table:
+    per = optimizer_axis(ablation)
+    if per is None:
+        return Table([], [])
+    best = select_best(sweep, ablation, per)
+    return Table([short_name(str(c)) for c in best.columns], _text_rows(best))
+
+
+def _runs_shown(sweep: Sweep, ablations: Sequence[Ablation]) -> Table:
+    runs = sweep.runs.drop(columns=["trajectory_id"])
+    for ablation in ablations:
+        means = ablation.cells.set_index("run_id").get("gamma")
+        if means is not None:
+            runs[f"mean gamma, {ablation.label}"] = runs["run_id"].map(means)
+    shown = runs.dropna(axis=1, how="all")
+    return Table([short_name(str(c)) for c in shown.columns], _text_rows(shown))
+
+
+def _text_rows(table: pd.DataFrame) -> list[list[str]]:
+    return [[_number(value) for value in row.values()] for row in _records(table)]
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"[{low:.3g}, {high:.3g}]"
+
+
+def _environment(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    found: dict[str, dict[str, None]] = {}
+    for manifest in manifests.values():
+        for key, value in {
+            **manifest["environment"],
+            "data_digest": manifest["data_digest"],
+        }.items():
+            found.setdefault(key, {})[str(value)] = None
+    return {key: " | ".join(values) for key, values in found.items()}
