@@ -143,28 +143,6 @@ def adam(
     return _null_path(coefficient * preconditioned_inner, gradient_norm, distance)
 
 
-def momentum_gamma(
-    learning_rate: Tensor, gradient_norm: Tensor, *, beta: float, nesterov: bool = False
-) -> Tensor:
-    """The gamma of `momentum`: c_t ‖G_t‖ / N_t. Shape: [T], [T] -> [T]."""
-    return momentum(learning_rate, gradient_norm, beta=beta, nesterov=nesterov).gamma
-
-
-def adam_gamma(
-    learning_rate: Tensor,
-    gradient_norm: Tensor,
-    preconditioned_inner: Tensor,
-    preconditioned_norm: Tensor,
-    *,
-    beta1: float,
-) -> Tensor:
-    """The gamma of `adam`: c_t <G_t, P_t G_t> / (‖G_t‖ N_t). Shape: arguments [T] -> [T]."""
-    null_path = adam(
-        learning_rate, gradient_norm, preconditioned_inner, preconditioned_norm, beta1=beta1
-    )
-    return null_path.gamma
-
-
 def _null_path(inner_product: Tensor, gradient_norm: Tensor, distance: Tensor) -> NullPath:
     # The measured quantities' own functions, so that the null is undefined where they are.
     return NullPath(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from geometry.probes.registry import PROBES
 from geometry.recorder import DueProbe, Recorder
 from geometry.reductions import RowReducer
 from trainables.config import RunConfig
+from trainables.optimizers import OptimizerConfig
 
 Columns = dict[str, Tensor]
 """Columns of one table by name: [rows], or [rows, labels] for a table that has labels."""
@@ -104,6 +105,18 @@ class Measurement:
         tables = self.tables()
         steps = tables["steps"]
         if "gamma" in steps:
-            steps["null_gamma"] = self.config.optimizer.null_gamma(steps)
-            steps["null_gamma_closed"] = null.closed_form_gamma(self.num_steps)
+            steps |= null_columns(self.config.optimizer, steps)
         return tables
+
+
+def null_columns(optimizer: OptimizerConfig, steps: Mapping[str, Tensor]) -> Columns:
+    """The null model's columns of a whole run, from its measured ones; each [T]."""
+    path = optimizer.null_path(steps)
+    return {
+        "null_gamma": path.gamma,
+        "null_gamma_closed": null.closed_form_gamma(len(path.gamma)),
+        "null_rsi": path.rsi,
+        "null_error_bound": path.error_bound,
+        "null_local_lr": path.local_lr,
+        "null_distance": steps["gradient_norm"] / path.error_bound,
+    }

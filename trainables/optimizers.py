@@ -30,10 +30,10 @@ class OptimizerConfig(Member, ABC):
         """The torch.optim optimizer of that tensor; the learning rate is set at every step."""
 
     @abstractmethod
-    def null_gamma(self, columns: Mapping[str, Tensor]) -> Tensor:
-        """Gamma of the aware null model, from the steps table of a whole run (INVENTORY D9).
+    def null_path(self, columns: Mapping[str, Tensor]) -> null.NullPath:
+        """The aware null model's path, from the steps table of a whole run (INVENTORY D9).
 
-        Shape: every column [T], float64 -> [T].
+        Shape: every column [T], float64 -> each [T].
         """
 
     def preconditioner(self, optimizer: torch.optim.Optimizer) -> Tensor | None:
@@ -51,9 +51,9 @@ class SGD(OptimizerConfig):
         """torch.optim.SGD without momentum."""
         return torch.optim.SGD([param], lr=0.0, weight_decay=self.weight_decay)
 
-    def null_gamma(self, columns: Mapping[str, Tensor]) -> Tensor:
+    def null_path(self, columns: Mapping[str, Tensor]) -> null.NullPath:
         """The momentum null with beta = 0."""
-        return null.momentum_gamma(columns["learning_rate"], columns["gradient_norm"], beta=0.0)
+        return null.momentum(columns["learning_rate"], columns["gradient_norm"], beta=0.0)
 
 
 class Momentum(OptimizerConfig):
@@ -76,9 +76,9 @@ class Momentum(OptimizerConfig):
             nesterov=self.nesterov,
         )
 
-    def null_gamma(self, columns: Mapping[str, Tensor]) -> Tensor:
+    def null_path(self, columns: Mapping[str, Tensor]) -> null.NullPath:
         """The null aware of step size, norm and momentum."""
-        return null.momentum_gamma(
+        return null.momentum(
             columns["learning_rate"],
             columns["gradient_norm"],
             beta=self.momentum,
@@ -117,9 +117,9 @@ class Adam(OptimizerConfig):
             [param], lr=0.0, betas=betas, eps=self.epsilon, weight_decay=self.weight_decay
         )
 
-    def null_gamma(self, columns: Mapping[str, Tensor]) -> Tensor:
+    def null_path(self, columns: Mapping[str, Tensor]) -> null.NullPath:
         """The null aware of the diagonal preconditioner."""
-        return null.adam_gamma(
+        return null.adam(
             columns["learning_rate"],
             columns["gradient_norm"],
             columns["preconditioned_inner"],

@@ -108,11 +108,11 @@ class ReferenceRecord(BaseModel):
 
         The budget's own end is always evaluated; NaN stands where the cadence left an epoch out.
         """
-        unknown = dict.fromkeys(self.initial, math.nan)
+        unknown: dict[str, float | int | str] = dict.fromkeys(self.initial, math.nan)
         rows = [unknown | epoch.row() for epoch in self.epochs if epoch.step <= step]
         end = self.end(step)
         if end is not None and rows and rows[-1]["step"] == step:
-            rows[-1] |= without_test(end.evaluation)
+            rows[-1].update(without_test(end.evaluation))
         return rows
 
     def text(self) -> str:

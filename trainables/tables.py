@@ -18,6 +18,10 @@ COMMON_COLUMNS = (
 NULL_COLUMNS = (
     Column("null_gamma", "1", "gamma of the null model aware of step size, norm and momentum (D9)"),
     Column("null_gamma_closed", "1", "(T - t)^(-1/2), the isotropic random walk (P1 eq. 8)"),
+    Column("null_rsi", "loss/weight^2", "RSI of the aware null model"),
+    Column("null_error_bound", "loss/weight^2", "error bound of the aware null model"),
+    Column("null_local_lr", "weight^2/loss", "locally optimal step size of the aware null model"),
+    Column("null_distance", "weight", "‖w_t - w*‖ of the aware null model"),
 )
 
 

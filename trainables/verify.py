@@ -11,13 +11,12 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from geometry import null
 from trainables.checkpoint import load_checkpoint
 from trainables.config import RunConfig
 from trainables.environment import describe
 from trainables.errors import UserError
 from trainables.job import Job, Place, RunJob, Workbench, drive
-from trainables.measurement import Columns, Measurement
+from trainables.measurement import Columns, Measurement, null_columns
 from trainables.record import ReferenceRecord
 from trainables.reference import DRAWN, load_reference
 from trainables.store import Folder, Store, StoreDamaged, read_table
@@ -189,11 +188,9 @@ def _check_derived(stored: _Stored) -> None:
     steps = stored.table("steps")
     if "null_gamma" in steps:
         names = [name for name in steps if name not in ("run_id", *WHOLE_RUN_COLUMNS)]
-        columns = {name: torch.tensor(steps[name].to_numpy()) for name in names}
-        expected = steps.assign(
-            null_gamma=stored.run.config.optimizer.null_gamma(columns).numpy(),
-            null_gamma_closed=null.closed_form_gamma(stored.num_steps).numpy(),
-        )
+        columns = {str(name): torch.tensor(steps[name].to_numpy()) for name in names}
+        again = null_columns(stored.run.config.optimizer, columns)
+        expected = steps.assign(**{name: values.numpy() for name, values in again.items()})
         _compare(stored, "steps", steps, expected)
     rows = stored.record.rows_until(stored.num_steps)
     expected = epochs_table(stored.run.run_id, steps, rows)

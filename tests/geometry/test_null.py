@@ -189,7 +189,7 @@ def test_walks_of_sgd_momentum_and_nesterov_follow_the_null(
 ) -> None:
     build, beta, nesterov = SGD_LIKE[name]
     run = walk(build, isotropic_gradients(200, 20_000), schedule(200))
-    gamma = null.momentum_gamma(run.learning_rate, run.gradient_norm, beta=beta, nesterov=nesterov)
+    gamma = null.momentum(run.learning_rate, run.gradient_norm, beta=beta, nesterov=nesterov).gamma
     check_ratio(run.measured.gamma, gamma, low=0.985, high=1.015)
 
 
@@ -202,13 +202,13 @@ def test_walks_of_adam_follow_the_null_at_constant_growing_and_shrinking_norms(
     run = walk(
         lambda p: torch.optim.Adam(p), isotropic_gradients(200, 20_000, scale), schedule(200)
     )
-    gamma = null.adam_gamma(
+    gamma = null.adam(
         run.learning_rate,
         run.gradient_norm,
         run.preconditioned_inner,
         run.preconditioned_norm,
         beta1=0.9,
-    )
+    ).gamma
     check_ratio(run.measured.gamma, gamma, low=0.96, high=1.02)
 
 
@@ -267,7 +267,7 @@ def test_vanilla_sgd_ends_with_gamma_one_and_rsi_of_one_over_eta() -> None:
 def test_momentum_and_nesterov_end_below_one(beta: float, nesterov: bool, end: float) -> None:
     """INVENTORY D1j, D9: .436 and .715 for beta = .9, after a long constant run."""
     ones = torch.ones(400, dtype=torch.float64)
-    gamma = null.momentum_gamma(0.1 * ones, 3 * ones, beta=beta, nesterov=nesterov)
+    gamma = null.momentum(0.1 * ones, 3 * ones, beta=beta, nesterov=nesterov).gamma
     assert float(gamma[-1]) == pytest.approx(end, abs=5e-5)
 
 
@@ -364,9 +364,9 @@ def test_the_null_is_undefined_exactly_where_the_run_is() -> None:
 
 def test_a_gradient_that_is_nan_makes_nan_of_the_steps_that_depend_on_it() -> None:
     norm = torch.tensor([1.0, math.nan, 1.0, 1.0], dtype=torch.float64)
-    sgd = null.momentum_gamma(constant(4), norm, beta=0.0)
+    sgd = null.momentum(constant(4), norm, beta=0.0).gamma
     assert sgd[:2].isnan().all()
-    momentum = null.momentum_gamma(constant(4), norm, beta=0.9)
+    momentum = null.momentum(constant(4), norm, beta=0.9).gamma
     assert momentum.isnan().all()
 
 
@@ -374,14 +374,14 @@ def test_a_gradient_that_is_nan_makes_nan_of_the_steps_that_depend_on_it() -> No
 def test_a_decay_out_of_range_is_refused(beta: float) -> None:
     ones = torch.ones(3, dtype=torch.float64)
     with pytest.raises(ValueError, match=r"beta must be in \[0, 1\), not"):
-        null.momentum_gamma(ones, ones, beta=beta)
+        null.momentum(ones, ones, beta=beta)
     with pytest.raises(ValueError, match=r"beta1 must be in \[0, 1\), not"):
-        null.adam_gamma(ones, ones, ones, ones, beta1=beta)
+        null.adam(ones, ones, ones, ones, beta1=beta)
 
 
 def test_columns_of_different_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match=r"not \[3\] learning rates and \[1\] norms"):
-        null.momentum_gamma(torch.ones(3), torch.ones(1), beta=0.9)
+        null.momentum(torch.ones(3), torch.ones(1), beta=0.9)
 
 
 def test_misuse_of_the_closed_form_is_refused() -> None:
@@ -400,5 +400,5 @@ def test_an_empty_run_has_an_empty_null() -> None:
 def test_long_runs_keep_their_precision() -> None:
     # The closed form at T = 200,000 beside the sums; a difference of prefix sums loses the end.
     ones = torch.ones(200_000, dtype=torch.float64)
-    gamma = null.momentum_gamma(1e-3 * ones, ones, beta=0.0)
+    gamma = null.momentum(1e-3 * ones, ones, beta=0.0).gamma
     torch.testing.assert_close(gamma, null.closed_form_gamma(200_000), rtol=1e-11, atol=0)
