@@ -33,10 +33,13 @@ def work(job: Job, place: Place) -> Generator[Progress, None, None]:
         ReplayDiverged: the replay left the reference pass; its runs are marked, none is good.
         StoreDamaged: a file that the job builds on was altered.
     """
-    with place.store.trajectory(job.trajectory_id).lock():
+    folder = place.store.trajectory(job.trajectory_id)
+    with folder.lock():
         runs = tuple(run for run in job.runs if not is_settled(place.store, run.run_id))
         if not runs:
             return
+        for used in (folder, *(place.store.run(run.run_id) for run in runs)):
+            used.remove_leftovers()
         bench, record = _set_up(Job(job.trajectory_id, runs), place)
         ends = sorted({bench.num_steps(run) for run in runs})
         direct = [run for run in runs if not run.config.needs_replay()]

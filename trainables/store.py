@@ -68,6 +68,11 @@ class Folder:
             if file_sha256(path) != expected:
                 raise StoreDamaged(f"{path}: content differs from its manifest's SHA-256")
 
+    def remove_leftovers(self) -> None:
+        """Remove the temporary files of writers that were killed; the caller holds the lock."""
+        for path in self.path.rglob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
     @contextmanager
     def lock(self, patience_seconds: float = 60.0) -> Iterator[None]:
         """Hold the folder's lock; waits for a killed worker's actor, which may live on for 7 s.
