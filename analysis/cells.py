@@ -28,6 +28,8 @@ MEASURES = {
 }
 """What a cell holds, with the name that a reader sees."""
 STEP_COLUMNS = ("gamma", "null_gamma", "null_gamma_closed", "distance")
+NOT_SET = "-"
+"""The level of a run whose config does not have the axis (an MLP has no stem)."""
 NUM_SLICES = 20
 """Equal parts of a run, for rules about 'most of training'; ours, untuned."""
 
@@ -64,10 +66,14 @@ class Ablation:
         """
         others = [name for name in self.axes if name != axis]
         crossed = [name for name in others if is_crossed(self.cells, axis, name)]
-        group = [_group_text(values, crossed) for values in self.cells[crossed].to_numpy().tolist()]
-        return self.cells.assign(
-            level=self.cells[axis], group=pd.Series(group, dtype=object, index=self.cells.index)
-        )
+        groups = [
+            _group_text(values, crossed) for values in self.cells[crossed].to_numpy().tolist()
+        ]
+        level = self.cells[axis]
+        if level.isna().any():
+            level = level.astype(object).where(level.notna(), NOT_SET)
+        group = pd.Series(groups, dtype=object, index=self.cells.index)
+        return self.cells.assign(level=level, group=group)
 
 
 def ablations_of(sweep: Sweep) -> list[Ablation]:
@@ -169,3 +175,10 @@ def _notes(runs: pd.DataFrame, means: pd.DataFrame, sweep: Sweep, label: str) ->
 def short_name(axis: str) -> str:
     """A dotted config field as a reader calls it: optimizer.name is optimizer."""
     return axis.removesuffix(".name").removesuffix(".base").replace(".", " ").replace("_", " ")
+
+
+def ordered(levels: Sequence[Any]) -> list[Any]:
+    """Levels once each: numbers ascending, names in the plan's order."""
+    once = list(dict.fromkeys(levels))
+    numeric = all(isinstance(level, int | float) for level in once)
+    return sorted(once) if numeric else once

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.cells import Ablation, is_crossed, short_name
+from analysis.cells import Ablation, is_crossed, ordered, short_name
 from analysis.runs import Sweep
 from analysis.trends import interval_over_seeds, student_quantile
 
@@ -35,6 +37,8 @@ class Spread:
     def __str__(self) -> str:
         if self.ratio is None:
             return "undefined"
+        if self.largest == self.smallest:
+            return "the same at every level"
         pair = f"{self.largest} over {self.smallest}: {self.ratio:.3g}"
         if self.low is None or self.high is None:
             return f"{pair} (interval undefined: no level has two seeds)"
@@ -47,10 +51,11 @@ def level_table(ablation: Ablation) -> pd.DataFrame:
     Columns: ablation, group, level, num_runs, then m, m_low, m_high for each measure m; the ends
     are missing where the interval is undefined.
     """
+    groups = ablation.cells.groupby(["group", "level"], sort=False)
+    found = {(group, level): cells for (group, level), cells in groups}
     rows = []
-    for (group, level), cells in ablation.cells.groupby(
-        ["group", "level"], sort=False, dropna=False
-    ):
+    for group, level in _in_order(list(found)):
+        cells = found[group, level]
         row = {"ablation": ablation.label, "group": group, "level": level, "num_runs": len(cells)}
         for measure in COMPARED:
             interval = interval_over_seeds(cells[measure].dropna().tolist())
@@ -60,6 +65,12 @@ def level_table(ablation: Ablation) -> pd.DataFrame:
     names = [name for m in COMPARED for name in (m, f"{m}_low", f"{m}_high")]
     table = pd.DataFrame(rows, columns=["ablation", "group", "level", "num_runs", *names])
     return table.astype(dict.fromkeys(names, float))
+
+
+def _in_order(keys: Sequence[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    levels = ordered([level for _, level in keys])
+    groups = list(dict.fromkeys(group for group, _ in keys))
+    return [(group, level) for group in groups for level in levels if (group, level) in set(keys)]
 
 
 def spread(cells: pd.DataFrame, measure: str) -> Spread:

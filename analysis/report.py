@@ -20,6 +20,8 @@ from trainables.store import write_bytes, write_json
 if TYPE_CHECKING:
     from analysis.figures.contract import SavedFigure
 
+NAMED_PROBLEMS = 3
+"""Runs that the headline names one by one; the report names all."""
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -73,6 +75,10 @@ def headline_of(sweep: Sweep, ablations: Sequence[Ablation], verdicts: Sequence[
     lines = [_claims_text(scope, group) for scope, group in _by_scope(verdicts).items()]
     if not lines:
         lines = ["No verdict: the sweep has no finished run on which an axis could be judged."]
+    more = f"; and {len(sweep.problems) - NAMED_PROBLEMS} more, see the report"
+    if sweep.problems:
+        named = "; ".join(sweep.problems[:NAMED_PROBLEMS])
+        lines.append(f"Not counted: {named}{more * (len(sweep.problems) > NAMED_PROBLEMS)}.")
     return "\n\n".join([*lines, f"{basis(sweep)} {exclusions_text(ablations)}"])
 
 
@@ -81,8 +87,7 @@ def basis(sweep: Sweep) -> str:
     planned, usable = len(sweep.runs), len(sweep.usable)
     replays = sweep.runs["replay_exact"].dropna()
     exact = f"{int(replays.sum())} of {len(replays)} replays ended bitwise at w*."
-    others = f" {len(sweep.problems)} runs are not counted, see the report." * bool(sweep.problems)
-    return f"{usable} of {planned} planned runs count; {exact}{others}"
+    return f"{usable} of {planned} planned runs count; {exact}"
 
 
 def exclusions_text(ablations: Sequence[Ablation]) -> str:
@@ -149,7 +154,7 @@ def _render(
             (claim, " ".join((rule.__doc__ or "").split())) for claim, _, rule in BATCH_SIZE_CLAIMS
         ],
         trends=_trends_shown(trends),
-        fit_notes=sorted({note for note in trends["excluded"] if note}),
+        fit_notes=_fit_notes(trends),
         levels=[t for a in ablations if (t := _levels_shown(a)).rows],
         best=[t for a in ablations if (t := _best_shown(sweep, a)).rows],
         figures=[(figure, _inlined(figure.svg)) for figure in figures],
@@ -179,8 +184,8 @@ def _trends_shown(trends: pd.DataFrame) -> Table:
         [
             " ".join(text for text in (row["ablation"], row["group"]) if text),
             row["quantity"],
-            _number(row["exponent"]),
-            _interval(row["low"], row["high"]),
+            _exponent(row["exponent"]),
+            " to ".join(_exponent(end) for end in (row["low"], row["high"]) if end is not None),
             f"{row['num_seeds']}",
             row["method"],
         ]
@@ -189,6 +194,12 @@ def _trends_shown(trends: pd.DataFrame) -> Table:
     return Table(
         ["ablation", "quantity", "exponent of b", "95 % interval", "seeds", "method"], rows
     )
+
+
+def _fit_notes(trends: pd.DataFrame) -> list[str]:
+    noted = trends[trends["excluded"] != ""]
+    names = noted["ablation"] + ", " + noted["group"]
+    return sorted({f"{a.rstrip(', ')}: {b}" for a, b in zip(names, noted["excluded"], strict=True)})
 
 
 def _levels_shown(ablation: Ablation) -> Table:
@@ -235,6 +246,11 @@ def _number(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _exponent(value: float | None) -> str:
+    # Adding 0.0 turns a rounded -0.0 into 0.0.
+    return "" if value is None else f"{round(value, 3) + 0.0:.3f}"
 
 
 def _interval(low: float | None, high: float | None) -> str:

@@ -44,7 +44,10 @@ class Sweep:
     problems: list[str]
     spec: str | None
     source: Source
-    _parts: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False)
+    _read: dict[str, tuple[tuple[str, ...], pd.DataFrame | None]] = field(
+        default_factory=dict, repr=False
+    )
+    """Per run: the columns of the steps table asked for so far, and what it has of them."""
 
     @property
     def usable(self) -> pd.DataFrame:
@@ -55,22 +58,24 @@ class Sweep:
     def steps(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """One row per usable run and step: run_id, step, epoch, and those columns (None: all).
 
-        Read at the first call that asks for them; columns that no run has are left out.
+        Named columns are read at the first call that asks for them, and kept; columns that no run
+        has are left out.
         """
         parts = [self._steps_of(run_id, columns) for run_id in self.usable["run_id"]]
         return _concat([part for part in parts if part is not None], ["run_id", "step", "epoch"])
 
     def _steps_of(self, run_id: str, columns: Sequence[str] | None) -> pd.DataFrame | None:
-        wanted = (
-            None if columns is None else list(dict.fromkeys(["run_id", "step", "epoch", *columns]))
-        )
-        cached = self._parts.get(run_id)
-        if cached is not None and wanted is not None and set(wanted) <= set(cached.columns):
-            return cached[wanted]
-        table = self.source.table(run_id, "steps", wanted)
-        if table is not None:
-            self._parts[run_id] = table
-        return table
+        if columns is None:
+            return self.source.table(run_id, "steps", None)
+        asked, table = self._read.get(run_id, ((), None))
+        if not set(columns) <= set(asked):
+            asked = tuple(dict.fromkeys(["run_id", "step", "epoch", *asked, *columns]))
+            table = self.source.table(run_id, "steps", asked)
+            self._read[run_id] = asked, table
+        if table is None:
+            return None
+        wanted = dict.fromkeys(["run_id", "step", "epoch", *columns])
+        return table[[name for name in wanted if name in table.columns]]
 
     def in_ablation(self, label: str) -> pd.DataFrame:
         """The usable runs of that ablation."""

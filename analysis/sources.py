@@ -171,15 +171,14 @@ class MlflowSource:
             raise UserError(f"{self._uri}: no experiment '{EXPERIMENT}'; run a sweep with this URI")
         found: list[Run] = []
         token: str | None = None
-        while token or not found:
+        while True:
             page = self._client.search_runs(
                 [experiment.experiment_id], condition, max_results=1000, page_token=token
             )
             found.extend(page)
             token = page.token
             if not token:
-                break
-        return found
+                return found
 
     def _find_parent(self) -> Run:
         parents = self._search("tags.`optpath.kind` = 'sweep'")

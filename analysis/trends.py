@@ -96,7 +96,7 @@ def fit_power_law(table: pd.DataFrame, x: str, y: str, seed: str = "seed") -> Po
         left_out += words
         found = len(np.unique(usable[:, 0]))
         if found < levels:
-            left_out.append(f"seed {name}: {found} of {levels} levels of {x}")
+            left_out.append(f"seed {name}: only {found} of {levels} levels of {x}")
         if found >= 2:
             fits[name] = _least_squares(np.log(usable[:, 0]), np.log(usable[:, 1]))
     interval = interval_over_seeds([slope for slope, _ in fits.values()])
@@ -137,8 +137,8 @@ def student_quantile(degrees: float, comparisons: int = 1) -> float:
 
 
 def exponents(cells: pd.DataFrame) -> dict[str, PowerLaw]:
-    """The power law in `level` of every measure of a group of cells."""
-    return {measure: fit_power_law(cells, "level", measure) for measure in MEASURES}
+    """The power law in the batch size of every measure of a group of cells."""
+    return {measure: fit_power_law(cells, "batch_size", measure) for measure in MEASURES}
 
 
 def trend_table(ablations: Iterable[Ablation]) -> pd.DataFrame:

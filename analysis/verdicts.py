@@ -30,6 +30,7 @@ MONOTONE_SHARE = 0.9
 """Share of the slices of training in which gamma must grow with every level [1]; ours, untuned."""
 JUDGED_SLICES = range(1, 18)
 """The twentieths of a run that lie in its 5 % to 90 %."""
+JUDGED = "training's 5-90 %"
 
 
 class Word(StrEnum):
@@ -46,7 +47,7 @@ class Outcome(Enum):
 
     PASS = "passes"
     FAIL = "fails"
-    OPEN = "is not settled"
+    OPEN = "does not settle"
 
 
 @dataclass(frozen=True)
@@ -159,11 +160,7 @@ def judge_batch_size(
         word = Word.EXPLAINED
     elif all(on_gamma[e.label] is Outcome.FAIL for e in own):
         word = Word.REFUTED
-    parts = [
-        f"{e.label}: the rule {on_gamma[e.label].value} on gamma, "
-        f"{on_null[e.label].value} on the null"
-        for e in evidence
-    ]
+    parts = [_outcomes(e.label, on_gamma[e.label], on_null[e.label]) for e in evidence]
     if not any(e.equal_steps for e in evidence):
         parts.append("no ablation at equal steps, so nothing can be beyond the null")
     numbers = " ".join(_numbers(e) for e in evidence)
@@ -241,9 +238,14 @@ def _differs(found: Spread) -> Outcome:
     return Outcome.FAIL if found.high < EQUAL_WITHIN else Outcome.OPEN
 
 
+def _outcomes(label: str, on_gamma: Outcome, on_null: Outcome) -> str:
+    too = " too" if on_gamma is on_null else ""
+    return f"{label}: gamma {on_gamma.value} the rule, the null {on_null.value} it{too}"
+
+
 def _numbers(evidence: Evidence) -> str:
     share = evidence.gamma_monotone
-    monotone = "" if share is None else f", growing from level to level in {share:.0%} of training"
+    monotone = "" if share is None else f", growing with each level in {share:.0%} of {JUDGED}"
     return (
         f"{evidence.label}: gamma ~ b^{evidence.gamma}{monotone}; "
         f"{MEASURES['null_gamma']} alone ~ b^{evidence.null}; "

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from analysis.cells import MEASURES, Ablation, short_name
 from analysis.comparison import level_table
 from analysis.figures.contract import FigureKind
-from analysis.figures.style import CATEGORIES, NULL_GREY, grid, level_text, name_axes
+from analysis.figures.style import CATEGORIES, NULL_GREY, level_text, name_axes, paired_grid
 from analysis.runs import Sweep
 
 
@@ -30,9 +30,8 @@ def levels_of(sweep: Sweep, ablations: Sequence[Ablation]) -> pd.DataFrame:
 def draw_levels(table: pd.DataFrame) -> Figure:
     """Per ablation and group: gamma and null side by side above, gamma over null below."""
     panels = list(table.groupby(["ablation", "group"], sort=False))
-    layout = grid(2 * len(panels), legend_rows=1, rows=2)
-    for index, ((ablation, group), rows) in enumerate(panels):
-        upper, lower = layout.panels[index], layout.panels[len(panels) + index]
+    layout, pairs = paired_grid(len(panels), legend_rows=1)
+    for (upper, lower), ((ablation, group), rows) in zip(pairs, panels, strict=True):
         _markers(upper, rows, "null_gamma", NULL_GREY, offset=0.1)
         _markers(upper, rows, "gamma", CATEGORIES[0], offset=-0.1)
         _markers(lower, rows, "gamma_over_null", CATEGORIES[1], offset=0.0)

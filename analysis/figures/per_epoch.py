@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,8 +10,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
-from analysis.cells import Ablation, short_name
+from analysis.cells import Ablation, ordered, short_name
 from analysis.figures.contract import FigureKind
 from analysis.figures.style import (
     NULL_GREY,
@@ -20,7 +21,6 @@ from analysis.figures.style import (
     level_text,
     log_axis,
     name_axes,
-    ordered,
 )
 from analysis.runs import Sweep
 
@@ -34,35 +34,45 @@ SYMBOLS = {
     "local_lr": "locally optimal step size",
 }
 LEGEND_COLUMNS = 3
+NUM_PARTS = 50
+"""Equal parts of a run where epochs do not serve; ours, untuned."""
+MIN_EPOCHS = 5
+"""Fewer points than that show no course; ours, untuned."""
 
 
-def epoch_table(column: str, sweep: Sweep, ablations: Sequence[Ablation]) -> pd.DataFrame:
-    """One row per ablation, group, level and kept epoch, over the level's seeds.
+def curve_table(column: str, sweep: Sweep, ablations: Sequence[Ablation]) -> pd.DataFrame:
+    """One row per ablation, group, level and kept part of the run, over the level's seeds.
 
-    Columns: quantity, ablation, group, level, axis, x_name, epoch, x, mean (over seeds of the mean
-    over the epoch's steps), low and high (smallest and largest value at any step and seed, P1
+    Columns: quantity, ablation, group, level, axis, x_name, part, x, mean (over seeds of the mean
+    over the part's steps), low and high (smallest and largest value at any step and seed, P1
     figure 1), null (mean of the null model; missing where there is none), num_runs.
-    An epoch is kept if all its steps are. x is the epoch, counted from 0 (the paper's count from
-    1), or, where runs of one length in steps differ in epochs, the epoch's middle step.
+    A part is an epoch, drawn at its number, counted from 0 (the paper's count from 1), and kept if
+    all its steps are. Where runs of one length in steps differ in epochs, or one has fewer than
+    MIN_EPOCHS to show, parts are NUM_PARTS equal ones, drawn at the middle of their kept steps.
     """
-    parts = [_ablation_rows(column, sweep.epochs, ablation) for ablation in ablations]
-    parts = [part for part in parts if not part.empty]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["quantity"])
+    rows = [_ablation_rows(column, sweep, ablation) for ablation in ablations]
+    rows = [table for table in rows if not table.empty]
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["quantity"])
 
 
-def draw_epochs(table: pd.DataFrame, log_y: bool) -> Figure:
+def draw_curves(table: pd.DataFrame, log_y: bool) -> Figure:
     """One panel per ablation and group, one curve and band per level, nulls in grey."""
     panels = list(table.groupby(["ablation", "group"], sort=False))
-    colours = level_colours(ordered(table["level"].tolist()))
+    colours = {
+        (str(axis), level): colour
+        for axis, rows in table.groupby("axis", sort=False)
+        for level, colour in level_colours(ordered(rows["level"].tolist())).items()
+    }
     has_null = bool(table["null"].notna().any())
-    rows = -(-(len(colours) + has_null) // LEGEND_COLUMNS)
-    layout = grid(len(panels), rows)
-    for axes, ((ablation, group), rows_of_panel) in zip(layout.panels, panels, strict=True):
-        for level in ordered(rows_of_panel["level"].tolist()):
-            _curve(axes, rows_of_panel[rows_of_panel["level"] == level], colours[level])
+    legend_rows = -(-(len(colours) + has_null) // LEGEND_COLUMNS)
+    layout = grid(len(panels), legend_rows)
+    for axes, ((ablation, group), rows) in zip(layout.panels, panels, strict=True):
+        axis = str(rows["axis"].iloc[0])
+        for level, curve in rows.groupby("level", sort=False, dropna=False):
+            _curve(axes, curve, colours[axis, level])
         title = ", ".join(text for text in (str(ablation), str(group)) if text)
-        _label(axes, rows_of_panel, title, log_y)
-    layout.legend(_handles(table["axis"].iloc[0], colours, has_null), LEGEND_COLUMNS)
+        _label(axes, rows, title, log_y)
+    layout.legend(_handles(colours, has_null), LEGEND_COLUMNS)
     return layout.figure
 
 
@@ -71,41 +81,71 @@ def per_epoch(column: str, log_y: bool, meaning: str) -> FigureKind:
     return FigureKind(
         name=column,
         meaning=meaning,
-        table=partial(epoch_table, column),
-        draw=partial(draw_epochs, log_y=log_y),
+        table=partial(curve_table, column),
+        draw=partial(draw_curves, log_y=log_y),
     )
 
 
-def _ablation_rows(column: str, epochs: pd.DataFrame, ablation: Ablation) -> pd.DataFrame:
-    mean, null = f"{column}_mean", f"{NULLS.get(column, 'null_' + column)}_mean"
-    if mean not in epochs.columns:
-        return pd.DataFrame()
+def _ablation_rows(column: str, sweep: Sweep, ablation: Ablation) -> pd.DataFrame:
+    null = NULLS.get(column, f"null_{column}")
     place = ablation.cells[["run_id", "level", "group", "num_steps", "steps_per_epoch"]]
-    rows = epochs.reindex(
-        columns=["run_id", "epoch", "num_steps", mean, f"{column}_min", f"{column}_max", null]
-    ).rename(columns={"num_steps": "epoch_steps"})
-    rows = place.merge(rows, on="run_id")
-    rows = rows[_is_kept(rows, ablation)]
-    steps_axis = ablation.equal_steps and place["steps_per_epoch"].nunique() > 1
-    middle = rows["epoch"] * rows["steps_per_epoch"] + rows["epoch_steps"] / 2
-    rows = rows.assign(x=middle if steps_axis else rows["epoch"])
-    keys = ["group", "level", "epoch", "x"]
-    table = rows.groupby(keys, sort=False, dropna=False).agg(
-        mean=(mean, "mean"),
-        low=(f"{column}_min", "min"),
-        high=(f"{column}_max", "max"),
-        null=(null, "mean"),
+    parts = _epochs(column, null, sweep.epochs, ablation)
+    over_steps = ablation.equal_steps and place["steps_per_epoch"].nunique() > 1
+    if over_steps or parts.groupby("run_id").size().reindex(place["run_id"]).min() < MIN_EPOCHS:
+        parts = _equal_parts(column, null, sweep, ablation)
+        if not over_steps:
+            lengths = place.set_index("run_id")["steps_per_epoch"].astype(float)
+            parts["x"] /= parts["run_id"].map(lengths)
+    rows = place.merge(parts, on="run_id").dropna(subset=["mean"])
+    if rows.empty:
+        return rows
+    table = rows.groupby(["group", "level", "part"], sort=False, dropna=False).agg(
+        x=("x", "mean"),
+        mean=("mean", "mean"),
+        low=("low", "min"),
+        high=("high", "max"),
+        null=("null", "mean"),
         num_runs=("run_id", "size"),
     )
     axis = short_name(ablation.compared or "")
     names = {"quantity": column, "ablation": ablation.label, "axis": axis}
-    return table.reset_index().assign(**names, x_name="step" if steps_axis else "epoch")
+    return table.reset_index().assign(**names, x_name="step" if over_steps else "epoch")
 
 
-def _is_kept(rows: pd.DataFrame, ablation: Ablation) -> pd.Series[bool]:
-    lengths = ablation.cells[["run_id", "num_steps", "steps_per_epoch"]].itertuples(index=False)
-    ends = {run: ablation.exclusion.num_kept(int(t), int(s)) for run, t, s in lengths}
-    return rows["epoch"] * rows["steps_per_epoch"] + rows["epoch_steps"] <= rows["run_id"].map(ends)
+def _epochs(column: str, null: str, epochs: pd.DataFrame, ablation: Ablation) -> pd.DataFrame:
+    names = {
+        "epoch": "part",
+        f"{column}_mean": "mean",
+        f"{column}_min": "low",
+        f"{column}_max": "high",
+        f"{null}_mean": "null",
+    }
+    lengths = ablation.cells[["run_id", "num_steps", "steps_per_epoch"]]
+    rows = epochs.rename(columns={"num_steps": "size"})
+    rows = lengths.merge(rows.reindex(columns=["run_id", "size", *names]), on="run_id")
+    ends = {
+        run: ablation.exclusion.num_kept(int(total), int(per_epoch))
+        for run, total, per_epoch in lengths.itertuples(index=False)
+    }
+    last = rows["epoch"] * rows["steps_per_epoch"] + rows["size"]
+    kept = rows[last <= rows["run_id"].map(ends)].rename(columns=names)
+    return kept[["run_id", *names.values()]].assign(x=kept["part"].astype(float))
+
+
+def _equal_parts(column: str, null: str, sweep: Sweep, ablation: Ablation) -> pd.DataFrame:
+    lengths = ablation.cells[["run_id", "num_steps", "steps_per_epoch"]]
+    steps = sweep.steps([column, null, "distance"])
+    steps = steps[steps["run_id"].isin(lengths["run_id"])]
+    steps = steps[ablation.exclusion.kept(steps, lengths)]
+    totals = steps["run_id"].map(lengths.set_index("run_id")["num_steps"].astype(int))
+    steps = steps.reindex(columns=["run_id", "step", column, null]).assign(
+        part=NUM_PARTS * steps["step"] // totals
+    )
+    groups = steps.groupby(["run_id", "part"], sort=False)
+    values = groups[column]
+    parts = {"mean": values.mean(), "low": values.min(), "high": values.max()}
+    middle = groups["step"].mean() + 0.5
+    return pd.DataFrame({**parts, "null": groups[null].mean(), "x": middle}).reset_index()
 
 
 def _curve(axes: Axes, rows: pd.DataFrame, colour: Any) -> None:
@@ -119,6 +159,8 @@ def _curve(axes: Axes, rows: pd.DataFrame, colour: Any) -> None:
 
 def _label(axes: Axes, rows: pd.DataFrame, title: str, log_y: bool) -> None:
     x_name, column = str(rows["x_name"].iloc[0]), str(rows["quantity"].iloc[0])
+    if x_name == "epoch":
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     name_axes(axes, title, f"{x_name} (from 0)", SYMBOLS.get(column, column))
     means = rows["mean"].dropna()
     if log_y and (means > 0).any():
@@ -132,10 +174,10 @@ def _label(axes: Axes, rows: pd.DataFrame, title: str, log_y: bool) -> None:
             axes.text(0.98, 1.02, note, transform=axes.transAxes, ha="right", va="bottom")
 
 
-def _handles(axis: str, colours: dict[Any, Any], has_null: bool) -> list[Line2D]:
+def _handles(colours: Mapping[tuple[str, Any], Any], has_null: bool) -> list[Line2D]:
     handles = [
         Line2D([], [], color=colour, label=f"{axis} {level_text(level)}".strip())
-        for level, colour in colours.items()
+        for (axis, level), colour in colours.items()
     ]
     if has_null:
         handles.append(

@@ -13,7 +13,8 @@ FIGURES: dict[str, FigureKind] = {
         per_epoch(
             "gamma",
             False,
-            "gamma per epoch: mean over the epoch's steps, band from minimum to maximum",
+            "gamma along training: mean over the steps of each epoch (of each fiftieth of the run, "
+            "where epochs do not compare), band from minimum to maximum, null model dashed",
         ),
         TREND,
         LEVELS,

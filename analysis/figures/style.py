@@ -18,8 +18,10 @@ NULL_GREY = "#8c8c8c"
 PANEL_WIDTH, PANEL_HEIGHT = 3.3, 2.3
 """Inches; one panel fills a column of a two-column paper."""
 MAX_COLUMNS = 3
-LEGEND_ROW, TOP, BOTTOM, LEFT, RIGHT, GAP = 0.2, 0.3, 0.5, 0.7, 0.12, 0.8
+LEGEND_ROW, TOP, BOTTOM, LEFT, RIGHT, GAP = 0.2, 0.3, 0.5, 0.75, 0.12, 0.85
 """Inches: a legend row, and the room around and between the panels."""
+BETWEEN_DECADES = (1, 1.5, 2, 3, 5, 7)
+"""Ticks of a short logarithmic axis, about evenly spaced."""
 CATEGORIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Okabe and Ito's colours, told apart with any kind of colour vision; yellow is left out."""
 STYLE: dict[Any, Any] = {
@@ -56,10 +58,10 @@ class Grid:
         self.figure.legend(handles=handles, loc="lower center", ncols=columns, borderaxespad=0.2)
 
 
-def grid(num_panels: int, legend_rows: int, rows: int | None = None) -> Grid:
-    """Panels of fixed size, at most MAX_COLUMNS abreast unless the number of rows is given."""
-    columns = math.ceil(num_panels / rows) if rows else min(num_panels, MAX_COLUMNS)
-    rows = rows or math.ceil(num_panels / columns)
+def grid(num_panels: int, legend_rows: int, columns: int = MAX_COLUMNS) -> Grid:
+    """Panels of fixed size in reading order, at most so many abreast."""
+    columns = min(num_panels, columns)
+    rows = math.ceil(num_panels / columns)
     legend = LEGEND_ROW * legend_rows
     width = LEFT + columns * PANEL_WIDTH + (columns - 1) * GAP + RIGHT
     height = TOP + rows * PANEL_HEIGHT + (rows - 1) * GAP + BOTTOM + legend
@@ -74,13 +76,27 @@ def grid(num_panels: int, legend_rows: int, rows: int | None = None) -> Grid:
     return Grid(figure, panels)
 
 
+def paired_grid(num_pairs: int, legend_rows: int) -> tuple[Grid, list[tuple[Axes, Axes]]]:
+    """Pairs of panels, one above the other, at most MAX_COLUMNS pairs abreast."""
+    columns = min(num_pairs, MAX_COLUMNS)
+    bands = math.ceil(num_pairs / columns)
+    layout = grid(2 * bands * columns, legend_rows, columns)
+    uppers = [2 * columns * (pair // columns) + pair % columns for pair in range(num_pairs)]
+    pairs = [(layout.panels[upper], layout.panels[upper + columns]) for upper in uppers]
+    used = {id(panel) for pair in pairs for panel in pair}
+    for panel in layout.panels:
+        if id(panel) not in used:
+            panel.remove()
+    return layout, pairs
+
+
 def name_axes(axes: Axes, title: str, x_name: str, y_name: str) -> None:
     """Title and axis names at fixed places: finding free ones took two thirds of the drawing."""
     axes.set_title(title, loc="left", y=1.02)
     axes.set_xlabel(x_name)
     axes.set_ylabel(y_name)
     axes.xaxis.set_label_coords(0.5, -0.13)
-    axes.yaxis.set_label_coords(-0.15, 0.5)
+    axes.yaxis.set_label_coords(-0.16, 0.5)
 
 
 def log_axis(axes: Axes) -> None:
@@ -89,8 +105,10 @@ def log_axis(axes: Axes) -> None:
     low, high = axes.get_ylim()
     if high / low < 20:
         # Less than that may show no power of ten at all.
-        ticks = [tick for tick in MaxNLocator(5).tick_values(low, high) if low <= tick <= high]
-        axes.set_yticks(ticks)
+        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
+        named = [n * 10.0**k for k in decades for n in BETWEEN_DECADES]
+        ticks = [tick for tick in named if low <= tick <= high]
+        axes.set_yticks(ticks if len(ticks) > 2 else MaxNLocator(4).tick_values(low, high)[1:-1])
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
 
@@ -106,15 +124,6 @@ def level_colours(levels: Sequence[Any]) -> dict[Any, Any]:
     return dict(zip(levels, CATEGORIES, strict=False))
 
 
-def ordered(levels: Sequence[Any]) -> list[Any]:
-    """Levels once each: numbers ascending, names in the plan's order."""
-    once = list(dict.fromkeys(levels))
-    numeric = all(isinstance(level, int | float) for level in once)
-    return sorted(once) if numeric else once
-
-
 def level_text(level: Any) -> str:
-    """A level as a legend shows it; a setting that does not have the option is a dash."""
-    if level is None or level != level:
-        return "-"
+    """A level as a legend shows it."""
     return f"{level:g}" if isinstance(level, float) else str(level)

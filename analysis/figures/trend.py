@@ -14,7 +14,7 @@ from matplotlib.ticker import NullLocator
 
 from analysis.cells import MEASURES, Ablation
 from analysis.figures.contract import FigureKind
-from analysis.figures.style import CATEGORIES, NULL_GREY, grid, log_axis, name_axes
+from analysis.figures.style import CATEGORIES, NULL_GREY, log_axis, name_axes, paired_grid
 from analysis.runs import Sweep
 from analysis.trends import exponents
 
@@ -64,9 +64,8 @@ def trend_points(sweep: Sweep, ablations: Sequence[Ablation]) -> pd.DataFrame:
 def draw_trend(table: pd.DataFrame) -> Figure:
     """Per ablation and group: gamma and its null above, their ratio below."""
     panels = list(table.groupby(["ablation", "group"], sort=False))
-    layout = grid(2 * len(panels), legend_rows=2, rows=2)
-    for index, ((ablation, group), rows) in enumerate(panels):
-        upper, lower = layout.panels[index], layout.panels[len(panels) + index]
+    layout, pairs = paired_grid(len(panels), legend_rows=1)
+    for (upper, lower), ((ablation, group), rows) in zip(pairs, panels, strict=True):
         for measure in ("null_gamma", "gamma"):
             _points(upper, rows[rows["measure"] == measure], measure)
         _points(lower, rows[rows["measure"] == "gamma_over_null"], "gamma_over_null")

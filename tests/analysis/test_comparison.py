@@ -171,3 +171,11 @@ def test_without_validation_nothing_is_selected(
     write(storage, runs, axes=("optimizer.name", "learning_rate.base", "seed"))
     sweep = load_sweep("planted", storage)
     assert select_best(sweep, ablations_of(sweep)[0], "optimizer.name").empty
+
+
+def test_numeric_levels_are_listed_in_ascending_order(
+    storage: Path, write: Write, plant: Callable[..., list[Any]]
+) -> None:
+    write(storage, plant("equal-epochs", 0.5, 0.5, batches=(128, 32, 64), epochs=3))
+    (ablation,) = ablations_of(load_sweep("planted", storage))
+    assert level_table(ablation)["level"].tolist() == [32, 64, 128]

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 import pytest
 
 from analysis import load_sweep
 from analysis.cells import ablations_of
 from analysis.figures.contract import save_figure
+from analysis.figures.per_epoch import per_epoch
 from analysis.figures.registry import FIGURES
-from analysis.figures.style import level_colours
+from analysis.figures.style import level_colours, paired_grid
+from trainables.store import read_sealed, write_sealed
 
 Plant = Callable[..., list[Any]]
 Write = Callable[..., Any]
@@ -64,35 +68,81 @@ def test_the_same_table_gives_the_same_bytes(
 
 
 def test_gamma_per_epoch_is_the_mean_over_seeds_with_the_whole_range(
-    storage: Path, write: Write, twins: list[Any]
+    storage: Path, write: Write, plant: Plant
 ) -> None:
-    for factor, run in zip((1.0, 3.0), (twins[0], twins[2]), strict=True):
+    runs = plant("equal-epochs", 0.5, 0.5, batches=(64, 128), seeds=(0, 1), epochs=7)
+    for factor, run in zip((1.0, 3.0), (runs[0], runs[2]), strict=True):
         run.gamma[:] = 0.01 * factor
         run.gamma[1] = 0.04 * factor
-    write(storage, twins)
+    write(storage, runs)
     table = table_of("gamma", storage)
-    row = table[(table["ablation"] == "equal-epochs") & (table["level"] == 64)].iloc[0]
-    steps = twins[0].steps_per_epoch
-    assert row["mean"] == pytest.approx(0.02 * (1 + 3 / steps))
+    row = table[table["level"] == 64].iloc[0]
+    assert row["mean"] == pytest.approx(0.02 * (1 + 3 / runs[0].steps_per_epoch))
     assert (row["low"], row["high"]) == pytest.approx((0.01, 0.12))
-    assert row["null"] == pytest.approx(twins[0].null[0])
+    assert row["null"] == pytest.approx(runs[0].null[0])
+    assert table["x"].unique().tolist() == [0, 1, 2, 3, 4, 5], "the seventh is left out"
 
 
-def test_excluded_epochs_are_not_drawn(storage: Path, write: Write, twins: list[Any]) -> None:
-    write(storage, twins)
-    table = table_of("gamma", storage)
-    assert table[table["ablation"] == "equal-epochs"]["epoch"].max() == 2
-
-
-def test_equal_steps_are_drawn_over_steps_and_a_cut_epoch_at_its_own_middle(
+def test_equal_steps_are_drawn_over_steps_up_to_the_last_kept_one(
     storage: Path, write: Write, twins: list[Any]
 ) -> None:
-    # T = 60: b = 64 has 23 steps an epoch, the last one cut to 14; 15 last steps are left out.
-    write(storage, twins, analysis={"exclude": {"last_steps": 0}})
+    # T = 60, the last 15 left out: step t is part floor(50 t / 60), drawn at its steps' middle.
+    write(storage, twins)
     table = table_of("gamma", storage)
     rows = table[(table["ablation"] == "equal-steps") & (table["level"] == 64)]
-    assert rows["x"].tolist() == [11.5, 34.5, 53.0]
+    steps = np.arange(45)
+    expected = pd.Series(steps + 0.5).groupby(50 * steps // 60).mean()
+    assert rows["part"].tolist() == expected.index.tolist()
+    assert rows["x"].tolist() == expected.tolist()
     assert set(rows["x_name"]) == {"step"}
+    gamma = np.stack([run.gamma[:45] for run in twins[4:] if run.axes["batch_size"] == 64])
+    assert rows["high"].max() == gamma.max()
+    assert rows["low"].min() == gamma.min()
+
+
+def test_few_epochs_are_drawn_in_parts_over_fractional_epochs(
+    storage: Path, write: Write, twins: list[Any]
+) -> None:
+    write(storage, twins)
+    table = table_of("gamma", storage)
+    rows = table[(table["ablation"] == "equal-epochs") & (table["level"] == 64)]
+    assert len(rows) > 30
+    assert rows["x"].max() < 3
+    assert set(rows["x_name"]) == {"epoch"}
+
+
+def test_levels_of_different_axes_keep_their_names(
+    storage: Path, write: Write, plant: Plant, tmp_path: Path
+) -> None:
+    runs = plant("width", 0.1, 0.0, batches=(64, 128)) + plant("depth", 0.1, 0.0, batches=(32, 64))
+    for run in runs:
+        axis = f"model.{run.ablations[0]}"
+        run.axes = {axis: run.axes["batch_size"], "seed": run.axes["seed"]}
+    store = write(storage, runs)
+    path = store.sweep("planted").path / "plan.json"
+    plan = read_sealed(path)
+    assert plan is not None
+    for name in ("width", "depth"):
+        plan["ablations"][name]["axes"] = [f"model.{name}", "seed"]
+    write_sealed(path, plan)
+    sweep = load_sweep("planted", storage)
+    saved = save_figure(FIGURES["gamma"], sweep, ablations_of(sweep), tmp_path)
+    assert saved is not None
+    labels = re.findall(r">(model \w+ \d+)<", saved.svg.read_text())
+    assert labels == ["model width 64", "model width 128", "model depth 32", "model depth 64"]
+
+
+def test_a_setting_without_the_option_is_a_level_of_its_own(
+    storage: Path, write: Write, plant: Plant, tmp_path: Path
+) -> None:
+    runs = plant("stems", 0.1, 0.0, batches=(64, 128))
+    for run in runs:
+        stem = {"model.stem": "cifar"} if run.axes["batch_size"] == 64 else {}
+        run.axes = {**stem, "seed": run.axes["seed"]}
+    write(storage, runs, axes=("model.stem", "seed"))
+    assert table_of("gamma_levels", storage)["level"].tolist() == ["cifar", "-"]
+    sweep = load_sweep("planted", storage)
+    assert save_figure(FIGURES["gamma"], sweep, ablations_of(sweep), tmp_path) is not None
 
 
 def test_trend_points_hold_each_seed_and_its_fit(
@@ -111,8 +161,9 @@ def test_runs_without_a_column_leave_that_figure_out(
 ) -> None:
     write(storage, twins)
     sweep = load_sweep("planted", storage)
-    sweep.epochs = sweep.epochs.drop(columns=["rsi_mean"])
-    assert save_figure(FIGURES["rsi"], sweep, ablations_of(sweep), tmp_path) is None
+    assert (
+        save_figure(per_epoch("curvature", True, ""), sweep, ablations_of(sweep), tmp_path) is None
+    )
 
 
 @pytest.mark.parametrize("name", list(FIGURES))
@@ -157,3 +208,15 @@ def test_levels_have_different_colours() -> None:
     for levels in ([16, 32, 64], ["sgd", "adam"], [f"setting {i}" for i in range(12)]):
         colours = level_colours(levels)
         assert len({tuple(mpl.colors.to_rgba(c)) for c in colours.values()}) == len(levels)
+
+
+@pytest.mark.parametrize("num_pairs", [1, 2, 3, 4, 5])
+def test_pairs_stand_one_above_the_other_and_nothing_overlaps(num_pairs: int) -> None:
+    layout, pairs = paired_grid(num_pairs, legend_rows=1)
+    boxes = [panel.get_position() for pair in pairs for panel in pair]
+    for upper, lower in pairs:
+        assert upper.get_position().x0 == lower.get_position().x0
+        assert upper.get_position().y0 > lower.get_position().y1
+    assert len(layout.figure.axes) == 2 * num_pairs
+    for index, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:index])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,15 @@ def test_mlflow_alone_gives_the_same_tables(
     assert "not started, or not synced to this server" in remote.problems[1]
     with pytest.raises(UserError, match=r"no sweep 'other'; there are: planted"):
         load_sweep("other", tracking_uri=uri)
+
+
+@pytest.mark.filterwarnings("ignore")  # third-party deprecations inside mlflow
+def test_a_dead_server_is_one_line_and_soon() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(UserError, match=rf"^{uri}: the MLflow server does not answer \(.*\)$"):
+        load_sweep("planted", tracking_uri=uri)
 
 
 def test_an_absent_database_is_not_created(tmp_path: Path) -> None:

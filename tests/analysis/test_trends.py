@@ -71,14 +71,14 @@ def test_non_positive_and_undefined_cells_are_left_out_in_words() -> None:
     assert law.exponent == pytest.approx(0.5)
     assert "seed 0, b 16: gamma is -0.01, no logarithm" in law.excluded
     assert "seed 1, b 32: gamma is undefined, no logarithm" in law.excluded
-    assert "seed 0: 2 of 3 levels of b" in law.excluded
+    assert "seed 0: only 2 of 3 levels of b" in law.excluded
 
 
 def test_a_seed_with_one_level_gives_no_exponent() -> None:
     table = cells([0.5, 0.7])
     law = fit_power_law(table[(table["seed"] == 0) | (table["b"] == 16)], "b", "gamma")
     assert law.num_seeds == 1
-    assert "seed 1: 1 of 3 levels of b" in law.excluded
+    assert "seed 1: only 1 of 3 levels of b" in law.excluded
 
 
 @pytest.mark.parametrize("levels", [(), (16,)])
