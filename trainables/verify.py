@@ -213,9 +213,10 @@ def _compare(
         if differ.any():
             row = int(differ.argmax())
             place = "step" if "step" in found else "epoch"
+            stands, replayed = (table[column].tolist()[row] for table in (found, expected))
             raise StoreDamaged(
-                f"{path}: {column} of {place} {found[place][row]} is {found[column][row]!r} "
-                f"where a replay gives {expected[column][row]!r}"
+                f"{path}: {column} of {place} {found[place][row]} is {stands!r} "
+                f"where a replay gives {replayed!r}"
             )
 
 
