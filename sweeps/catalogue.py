@@ -93,7 +93,7 @@ def find(sweep: str, beside: Path | None = None) -> Path:
     Raises:
         UserError: no such preset (lists the near ones) or file.
     """
-    if sweep.endswith((".yaml", ".yml")) or "/" in sweep:
+    if is_file(sweep):
         path = (beside or Path()) / sweep
         if not path.is_file():
             raise UserError(f"{path}: no such file; presets are listed by: optpath list")
@@ -105,6 +105,11 @@ def find(sweep: str, beside: Path | None = None) -> Path:
             " (a file's name ends in .yaml)"
         )
     return path
+
+
+def is_file(sweep: str) -> bool:
+    """True if a sweep's name is that of a file, not of a preset."""
+    return sweep.endswith((".yaml", ".yml")) or "/" in sweep
 
 
 def _inherited(path: Path, seen: tuple[Path, ...]) -> Tree:
@@ -208,21 +213,24 @@ def _lay(raw: Tree, overlay: Mapping[str, Any]) -> Tree:
 
 def _resolve(raw: Tree, source: str, scale: str, variant: str | None) -> SweepSpec:
     scales, variants = raw.pop("scales", {}), raw.pop("variants", {})
-    suffix = "" if scale == FULL else f"-{scale}"
     if scale != FULL and scale not in scales:
         raise UserError(f"{source}: unknown scale '{scale}'; {nearest(scale, [FULL, *scales])}")
     if variant is not None and variant not in variants:
         raise UserError(f"{source}: unknown variant '{variant}'; {_known(variant, variants)}")
     layers: list[tuple[str, Mapping[str, Any]]] = []
     if variant is not None:
-        suffix += f"+{variant}"
         layers.append((f"variant {variant}", variants[variant]))
     layers.append((f"{scale} scale" if scale != FULL else "", scales.get(scale, {})))
     if variant is not None:
         layers.append(("", variants[variant].get("scales", {}).get(scale, {})))
     for label, layer in layers:
         raw = _with_layer(raw, label, layer, source)
-    return _finish({**raw, "name": raw["name"] + suffix}, source)
+    return _finish({**raw, "name": full_name(raw["name"], scale, variant)}, source)
+
+
+def full_name(name: str, scale: str = FULL, variant: str | None = None) -> str:
+    """The name under which a sweep is stored in that scale and variant: name-scale+variant."""
+    return name + ("" if scale == FULL else f"-{scale}") + (f"+{variant}" if variant else "")
 
 
 def _known(variant: str, variants: Mapping[str, Any]) -> str:

@@ -5,30 +5,33 @@ Exit codes: 0 all good, 1 some run failed, 2 bad input, 130 interrupted.
 
 from __future__ import annotations
 
+import shlex
+import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 
-import click
 import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from sweeps.places import Places
     from sweeps.plan import Plan
 
 app = typer.Typer(
     name="optpath",
-    help="Measure the geometry of an optimizer's path over sweeps of training settings.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
 Sweep = Annotated[str, typer.Argument(help="A preset's name, or a YAML file.")]
-Stored = Annotated[str, typer.Argument(help="The name of a sweep in the storage.")]
+Stored = Annotated[
+    str, typer.Argument(help="A sweep in the storage: its name there, or its preset or YAML file.")
+]
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="key=value changes, such as batch_size=16,32 seeds=0,1.")
 ]
@@ -44,13 +47,47 @@ TrackingUri = Annotated[
 ]
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
+UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
+"""That of click, or of the copy of click that newer versions of typer carry."""
+
+PIPE_WIDTH = 2000
+"""Columns of an output that is no terminal: nothing is folded there."""
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import PackageNotFoundError, version
+
+        from trainables.errors import UserError
+
+        try:
+            typer.echo(f"optpath {version('optpath')}")
+        except PackageNotFoundError:
+            raise UserError("not installed, so without a version; type: pip install -e .") from None
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Measure the geometry of an optimizer's path over sweeps of training settings."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
 
 @app.command("list")
 def list_presets() -> None:
     """Print the presets, one line each."""
     from sweeps.tables import preset_table
 
-    _console().print(preset_table())
+    _print_table(preset_table())
 
 
 @app.command()
@@ -81,7 +118,7 @@ def plan(
 
     here = places(storage)
     planned = _plan(here, sweep, overrides, scale, variant)
-    _console().print(plan_table(planned, here.data_root))
+    _print_table(plan_table(planned, here.data_root))
     _console().print(plan_totals(planned))
 
 
@@ -111,30 +148,44 @@ def run(
     planned = _plan(here, sweep, overrides, scale, variant)
     resources = Resources(cpus_per_run, gpus_per_run, max_concurrent)
     launch = Launch(here.store.root, here.data_root, address, resources)
-    again = " ".join(["optpath", *sys.argv[1:]])
-    outcome = run_sweep(planned, here, launch, _console(), again)
-    if outcome.interrupted:
-        raise typer.Exit(EXIT_INTERRUPTED)
-    _report(here, planned.name)
-    raise typer.Exit(EXIT_FAILED if outcome.failed else 0)
+    console = _console()
+    good = run_sweep(planned, here, launch, console)
+    if any(here.store.run(run.run_id).manifest() for run in planned.runs):
+        _report(here, planned.name)
+    if not good:
+        console.print(f"some runs failed; to try these again: {_typed()}", soft_wrap=True)
+    raise typer.Exit(0 if good else EXIT_FAILED)
 
 
 @app.command()
-def status(sweep: Stored, storage: Storage = None) -> None:
+def status(
+    sweep: Stored, scale: Scale = "full", variant: Variant = None, storage: Storage = None
+) -> None:
     """Print every run's state, pass, epoch, remaining time and last error."""
     from sweeps.places import places
+    from sweeps.plan_store import stored_name
     from sweeps.status import sweep_status
     from sweeps.tables import status_table
 
-    _console().print(status_table(sweep_status(places(storage).store, sweep)))
+    store = places(storage).store
+    runs = sweep_status(store, stored_name(store, sweep, scale, variant))
+    _print_table(status_table(runs))
 
 
 @app.command()
-def analyze(sweep: Stored, storage: Storage = None, tracking_uri: TrackingUri = None) -> None:
+def analyze(
+    sweep: Stored,
+    scale: Scale = "full",
+    variant: Variant = None,
+    storage: Storage = None,
+    tracking_uri: TrackingUri = None,
+) -> None:
     """Write trends, figures and report.html, and log them to the sweep's MLflow run."""
     from sweeps.places import places
+    from sweeps.plan_store import stored_name
 
-    _report(places(storage, tracking_uri), sweep)
+    here = places(storage, tracking_uri)
+    _report(here, stored_name(here.store, sweep, scale, variant))
 
 
 @app.command()
@@ -142,37 +193,60 @@ def export(
     sweep: Stored,
     output: Annotated[Path, typer.Option("--output", "-o", help="FILE.parquet or FILE.csv.")],
     table: Annotated[str, typer.Option(help="steps, epochs or runs.")] = "epochs",
+    scale: Scale = "full",
+    variant: Variant = None,
     storage: Storage = None,
-    tracking_uri: TrackingUri = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="Read from this MLflow server, not from the storage.")
+    ] = None,
 ) -> None:
     """Write one tidy table of a sweep to a file."""
     from analysis import export_table, load_sweep
     from sweeps.places import places
+    from sweeps.plan_store import stored_name
+    from trainables.errors import UserError
 
     here = places(storage, tracking_uri)
-    export_table(load_sweep(sweep, here.store.root), table, output)
-    typer.echo(f"{table} of {sweep}: {output}")
+    name = stored_name(here.store, sweep, scale, variant)
+    loaded = load_sweep(name, tracking_uri=here.tracking_uri) if tracking_uri else None
+    try:
+        export_table(loaded or load_sweep(name, here.store.root), table, output)
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written ({error.strerror})") from None
+    typer.echo(f"{table} of {name}: {output}")
 
 
 @app.command()
-def verify(sweep: Stored, storage: Storage = None) -> None:
+def verify(
+    sweep: Stored, scale: Scale = "full", variant: Variant = None, storage: Storage = None
+) -> None:
     """Re-hash what is stored, and replay one drawn epoch of every finished run."""
     from sweeps.places import places
+    from sweeps.plan_store import stored_name
     from sweeps.verification import verify_sweep
 
     here = places(storage)
-    failed = verify_sweep(here.store, sweep, here.data_root, _console())
+    name = stored_name(here.store, sweep, scale, variant)
+    failed = verify_sweep(here.store, name, here.data_root, _console())
     raise typer.Exit(EXIT_FAILED if failed else 0)
 
 
 @app.command()
-def sync(sweep: Stored, storage: Storage = None, tracking_uri: TrackingUri = None) -> None:
+def sync(
+    sweep: Stored,
+    scale: Scale = "full",
+    variant: Variant = None,
+    storage: Storage = None,
+    tracking_uri: TrackingUri = None,
+) -> None:
     """Upload to MLflow whatever it is missing of a sweep."""
     from sweeps.places import places
+    from sweeps.plan_store import stored_name
     from sweeps.sync import sync as sync_sweep
 
     here = places(storage, tracking_uri)
-    typer.echo(sync_sweep(sweep, here.store, here.tracking_uri).text)
+    name = stored_name(here.store, sweep, scale, variant)
+    typer.echo(sync_sweep(name, here.store, here.tracking_uri).text)
 
 
 @app.command()
@@ -195,7 +269,7 @@ def doctor(storage: Storage = None, tracking_uri: TrackingUri = None) -> None:
     from sweeps.tables import findings_table
 
     findings = examine(storage, tracking_uri)
-    _console().print(findings_table(findings))
+    _print_table(findings_table(findings))
     raise typer.Exit(EXIT_FAILED if any(not finding.ok for finding in findings) else 0)
 
 
@@ -203,26 +277,55 @@ def main() -> None:
     """The console script: a mistake of the user's is one line and exit code 2."""
     from trainables.errors import UserError
 
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        code = app(standalone_mode=False)
-    except click.ClickException as error:
-        code = _complain(error.format_message())
+        code = app(standalone_mode=False, prog_name="optpath")
+    except UsageError as error:
+        path = error.ctx.command_path if error.ctx else "optpath"
+        code = _complain(f"{error.format_message()} (see: {path} --help)")
     except UserError as error:
         code = _complain(str(error))
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         code = EXIT_INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if code == EXIT_INTERRUPTED:
+        typer.echo(f"stopped; what is done is kept. To go on: {_typed()}", err=True)
     sys.exit(code)
 
 
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _typed() -> str:
+    """What the user typed."""
+    return shlex.join(["optpath", *sys.argv[1:]])
+
+
 def _complain(message: str) -> int:
-    typer.echo(f"optpath: {message}", err=True)
+    typer.echo(f"optpath: {' '.join(message.split())}", err=True)
     return EXIT_BAD_INPUT
 
 
 def _console() -> Console:
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(
+        file=sys.stdout,  # kept, since Tune's notes are silenced by redirecting sys.stdout
+        width=None if sys.stdout.isatty() else PIPE_WIDTH,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+
+
+def _print_table(table: Table) -> None:
+    """Without the spaces that fill up the last column."""
+    console = _console()
+    with console.capture() as lines:
+        console.print(table)
+    typer.echo("\n".join(line.rstrip() for line in lines.get().splitlines()))
 
 
 def _plan(

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from sweeps.places import check_writable, places
 from trainables.errors import UserError
+from trainables.store import Store
+from trainables.tracking_uri import sqlite_path
 
 PACKAGES = ("ray", "mlflow", "torch", "torchvision", "pandas", "pyarrow", "pydantic")
 LEAST_FREE_GIB = 1.0
@@ -38,7 +40,7 @@ def examine(storage: Path | None, tracking_uri: str | None) -> list[Finding]:
         *_packages(),
         _torchvision_matches(),
         _devices(),
-        _storage(storage),
+        _storage(here.store),
         _tracking(here.tracking_uri),
         *_data_sets(here.data_root),
     ]
@@ -76,21 +78,24 @@ def _devices() -> Finding:
     return Finding("devices", True, detail)
 
 
-def _storage(storage: Path | None) -> Finding:
-    here = places(storage)
+def _storage(store: Store) -> Finding:
+    """Whether the folder, or the nearest one above it that is there, can be written; makes none."""
+    root = store.root
+    there = next(folder for folder in (root, *root.parents) if folder.exists())
     try:
-        check_writable(here.store)
+        check_writable(Store(there))
     except UserError as error:
         return Finding("storage", False, str(error), "--storage DIR, or OPTPATH_STORAGE")
-    free = shutil.disk_usage(here.store.root).free / GIB
-    detail = f"{here.store.root}, {free:.1f} GiB free"
-    return Finding("storage", free >= LEAST_FREE_GIB, detail, "" if free >= 1 else "free some disk")
+    free = shutil.disk_usage(there).free / GIB
+    detail = f"{root}, {free:.1f} GiB free" + (" (made by the first run)" * (there != root))
+    enough = free >= LEAST_FREE_GIB
+    return Finding("storage", enough, detail, "" if enough else "free some disk")
 
 
 def _tracking(uri: str) -> Finding:
     from trainables.tracking import Connection, TrackingUnavailable
 
-    if uri.startswith("sqlite:"):
+    if uri.startswith("sqlite:") and not sqlite_path(uri).exists():
         return Finding("tracking", True, f"{uri} (made by the first run)")
     try:
         Connection(uri).check()

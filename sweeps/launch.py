@@ -59,19 +59,17 @@ class Launch:
     tracking: bool = True
 
 
-class Interrupted(Exception):
-    """The user or the system asked to stop."""
-
-
 def check_resources(launch: Launch) -> None:
-    """Refuse what cannot be given; raises UserError."""
+    """Refuse what no machine, or not this one, can give; raises UserError."""
     resources = launch.resources
     if resources.gpus_per_run > 1:
         raise UserError("--gpus-per-run: a run trains on one GPU at most; give 1 or a fraction")
+    if launch.address != LOCAL:
+        return  # asked once connected
     cores = os.cpu_count() or 1
-    if launch.address == LOCAL and resources.cpus_per_run > cores:
+    if resources.cpus_per_run > cores:
         raise UserError(f"--cpus-per-run: {resources.cpus_per_run} asked, {cores} cores are here")
-    if launch.address == LOCAL and resources.gpus_per_run > 0:
+    if resources.gpus_per_run > 0:
         import torch
 
         if not torch.cuda.is_available():
@@ -82,15 +80,23 @@ def launch_plan(plan: Plan, launch: Launch, progress: Progress) -> None:
     """Run every open trajectory of the plan; what happens is told to `progress`.
 
     Raises:
-        Interrupted: Ctrl-C or SIGTERM; Ray is shut down, the store resumes where it stands.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; Ray is shut down, the store resumes where it stands.
+        UserError: no cluster answers at the address, or it lacks what a run asks for.
     """
     work = [trajectory for trajectory in plan.trajectories if trajectory.open_runs]
     if not work:
         return
-    # Tune's own files; on a cluster the storage is the one folder that all nodes share
-    scratch = tempfile.TemporaryDirectory(prefix=".tune-", dir=launch.storage)
-    with scratch as folder, _ray(launch):
-        _fit(plan.name, work, launch, progress, Path(folder))
+    with _scratch(launch) as folder, _Signals() as signals, _ray(launch, signals):
+        _fit(plan.name, work, launch, _callback(progress, signals), Path(folder))
+
+
+def _scratch(launch: Launch) -> tempfile.TemporaryDirectory[str]:
+    """A folder for Tune's own files; on a cluster the storage is what all nodes share."""
+    parent = None if launch.address == LOCAL else launch.storage
+    # a killed actor may write for some seconds more
+    return tempfile.TemporaryDirectory(
+        prefix=".optpath-tune-", dir=parent, ignore_cleanup_errors=True
+    )
 
 
 def order(sweep: str, trajectory: PlannedTrajectory, launch: Launch) -> WorkOrder:
@@ -109,7 +115,7 @@ def _fit(
     sweep: str,
     work: Sequence[PlannedTrajectory],
     launch: Launch,
-    progress: Progress,
+    callback: Any,
     scratch: Path,
 ) -> None:
     from ray import tune
@@ -137,7 +143,7 @@ def _fit(
             name=sweep,
             storage_path=str(scratch),
             verbose=0,
-            callbacks=[_callback(progress)],
+            callbacks=[callback],
             failure_config=tune.FailureConfig(max_failures=RETRIES),
             checkpoint_config=tune.CheckpointConfig(
                 checkpoint_frequency=0, checkpoint_at_end=False
@@ -149,11 +155,17 @@ def _fit(
         tuner.fit()
 
 
-def _callback(progress: Progress) -> Any:
+def _callback(progress: Progress, signals: _Signals) -> Any:
     """Tune's callback that passes on; an exception in one would end the whole experiment."""
     from ray.tune import Callback
 
     class Forward(Callback):
+        def on_step_begin(self, iteration: int, trials: Any, **_: Any) -> None:
+            signals.check()
+
+        def on_trial_start(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+            progress.started(trial.config["order"]["trajectory_id"])
+
         def on_trial_result(
             self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any
         ) -> None:
@@ -166,42 +178,56 @@ def _callback(progress: Progress) -> Any:
 
 
 @contextlib.contextmanager
-def _ray(launch: Launch) -> Iterator[None]:
+def _ray(launch: Launch, signals: _Signals) -> Iterator[None]:
     """Ray for the time of a launch; none of its processes outlives the block."""
     os.environ.update({k: v for k, v in RAY_ENVIRONMENT.items() if k not in os.environ})
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    _on_signals(_interrupt)
     import ray
 
     for name in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        _start(launch)
-        _on_signals(_interrupt)  # ray.init puts its own in their place
+        _start(launch, signals)
         yield
     finally:
-        _on_signals(signal.SIG_IGN)
+        signals.hold()
         ray.shutdown()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
-def _start(launch: Launch) -> None:
+def _start(launch: Launch, signals: _Signals) -> None:
     import ray
 
     # importing ray.tune takes as long as ray.init waits for its processes
     warm = threading.Thread(target=importlib.import_module, args=("ray.tune",))
     warm.start()
-    options: dict[str, Any] = {"include_dashboard": False} if launch.address == LOCAL else {}
-    if launch.address != LOCAL:
-        options["runtime_env"] = {"py_modules": _packages()}
+    options: dict[str, Any] = {"runtime_env": {"py_modules": _packages()}}
+    if launch.address == LOCAL:
+        options = {"include_dashboard": False}
+        signals.hold()  # a start that is broken off leaves processes behind
     try:
         ray.init(address=launch.address, log_to_driver=False, configure_logging=False, **options)
-    except ConnectionError as error:
+    except (ConnectionError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"--address {launch.address}: no Ray cluster answers ({reason})") from None
+    except SystemExit:  # SIGTERM under the handler that ray.init installs
+        raise KeyboardInterrupt from None
     finally:
         warm.join()
+    signals.listen()
+    _check_cluster(launch)
+
+
+def _check_cluster(launch: Launch) -> None:
+    """Tune would wait for ever, and say nothing, for what no node has."""
+    import ray
+
+    resources = launch.resources
+    asked = {"CPU": resources.cpus_per_run, "GPU": resources.gpus_per_run}
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    for name, amount in asked.items():
+        most = max(node["Resources"].get(name, 0) for node in nodes if node["Alive"])
+        if amount > most:
+            option = f"--{name.lower()}s-per-run"
+            raise UserError(f"{option}: {amount:g} asked, no node of Ray has more than {most:g}")
 
 
 def _packages() -> list[str]:
@@ -210,10 +236,44 @@ def _packages() -> list[str]:
     return [str(house / name) for name in ("geometry", "trainables", "sweeps", "analysis")]
 
 
-def _on_signals(handler: Any) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handler)
+class _Signals:
+    """SIGINT and SIGTERM as KeyboardInterrupt, in spite of Ray's own handlers; can be held back."""
 
+    def __init__(self) -> None:
+        self._asked = False
+        self._held = False
 
-def _interrupt(number: int, frame: object) -> None:
-    raise Interrupted(signal.Signals(number).name)
+    def __enter__(self) -> _Signals:
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        self._before = {number: signal.getsignal(number) for number in numbers}
+        self._install()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if kind is None and self._asked:
+            raise KeyboardInterrupt
+
+    def hold(self) -> None:
+        """Only take note of signals from here on."""
+        self._held = True
+
+    def listen(self) -> None:
+        """Raise again, also for what came in the meantime."""
+        self._held = False
+        self._install()
+        self.check()
+
+    def check(self) -> None:
+        """Raise if a signal came: an exception in a handler can get lost in a finalizer."""
+        if self._asked and not self._held:
+            raise KeyboardInterrupt
+
+    def _install(self) -> None:
+        for number in self._before:
+            signal.signal(number, self._take)
+
+    def _take(self, number: int, frame: object) -> None:
+        self._asked = True
+        self.check()

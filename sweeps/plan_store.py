@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from sweeps.catalogue import FULL, describe, full_name, is_file
 from sweeps.plan import Plan, PlannedAblation, PlannedRun, State
 from sweeps.tree import flatten
 from trainables.data.registry import DATA
@@ -92,6 +93,18 @@ def read_plan(store: Store, name: str) -> dict[str, Any]:
         )
         raise UserError(f"no sweep '{name}' in {store.root}; {hint}")
     return values
+
+
+def stored_name(store: Store, sweep: str, scale: str = FULL, variant: str | None = None) -> str:
+    """The name in the store of what the user calls a sweep: a stored name, a preset, or a file.
+
+    Raises:
+        UserError: a file that is not there, or is no sweep.
+    """
+    name = full_name(sweep, scale, variant)
+    if name not in store.sweep_names() and is_file(sweep):
+        return full_name(describe(sweep).name, scale, variant)
+    return name
 
 
 def plan_values(plan: Plan) -> dict[str, Any]:

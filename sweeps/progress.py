@@ -1,14 +1,15 @@
-"""What a launch knows of its runs: counts, passes, remaining time."""
+"""What a launch knows of its runs: counts, passes, remaining time, failures."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sweeps.plan import Plan, PlannedTrajectory
+from sweeps.plan import Plan, PlannedRun, PlannedTrajectory
 from trainables.store import Store
 
 RunState = Literal["pending", "running", "done", "failed", "reused"]
@@ -29,8 +30,9 @@ class Line:
 
 @dataclass
 class Failure:
-    """Why runs did not come to a good end."""
+    """Why a trajectory's runs did not come to a good end."""
 
+    name: str
     run_ids: tuple[str, ...]
     message: str
     diverged: bool = False
@@ -55,59 +57,69 @@ class Progress:
         for run in self.plan.runs:
             manifest = self.store.run(run.run_id).manifest() if run.state == "diverged" else None
             if manifest is not None:
-                self._diverged(run.run_id, manifest["diverged_at_step"])
+                self._diverged(run, manifest["diverged_at_step"])
         self._trajectories = {t.trajectory_id: t for t in self.plan.trajectories if t.open_runs}
-        self._steps_done = dict.fromkeys(self._trajectories, 0)
-        self._started: float | None = None
-        self._steps_before = 0
+        self._steps_left = {key: sum(open_steps(t)) for key, t in self._trajectories.items()}
+        self._steps_worked = 0
+        self._since: float | None = None
+
+    def started(self, trajectory_id: str) -> None:
+        """A worker has been given that trajectory; its first report may be an epoch away."""
+        for run in self._unsettled(trajectory_id):
+            self.states[run.run_id] = "running"
 
     def report(self, result: Mapping[str, Any]) -> None:
         """A worker's report (`trainables.worker.Report`, plain)."""
         trajectory = self._trajectories[result["trajectory_id"]]
-        key = trajectory.trajectory_id
+        self.started(trajectory.trajectory_id)
         for run in trajectory.open_runs:
-            if self.states[run.run_id] == "pending":
-                self.states[run.run_id] = "running"
-        for run_id in result["finished"]:
-            self._settle(run_id)
+            if run.run_id in result["finished"]:
+                self._settle(run)
         if result["num_steps"]:
             self._advance(trajectory, result)
-        if result["done"]:
-            self.lines.pop(key, None)
-            self._steps_done[key] = _total_steps(trajectory)
         if result["error"]:
-            self._fail(trajectory, result["error"])
+            self._fail(trajectory.trajectory_id, result["error"])
+        if result["done"]:
+            self._end(trajectory.trajectory_id)
 
     def worker_failed(self, trajectory_id: str) -> None:
-        """A worker died for good, its retries used up."""
-        trajectory = self._trajectories[trajectory_id]
-        error = self.store.trajectory(trajectory_id).path / "error.json"
-        where = f"; see {error}" if error.is_file() else ""
-        self._fail(trajectory, f"the worker died{where}")
+        """A worker failed for good, its retries used up."""
+        path = self.store.trajectory(trajectory_id).path / "error.json"
+        if path.is_file():  # a worker that was killed leaves none
+            message = json.loads(path.read_bytes())["message"].splitlines()[0]
+            message += f" (traceback: {path})"
+        else:
+            message = "the worker was killed, perhaps for want of memory"
+        self._fail(trajectory_id, message)
+        self._end(trajectory_id)
+
+    def close(self) -> None:
+        """Nothing runs any more: whatever is not settled has failed."""
+        for trajectory_id in self._trajectories:
+            if self._unsettled(trajectory_id):
+                self._fail(trajectory_id, "not done when the launch ended")
 
     def counts(self) -> Counter[RunState]:
         """Number of runs in each state."""
         return Counter(self.states.values())
 
     def remaining_seconds(self) -> float | None:
-        """Steps left over steps per second so far; None before there is a rate."""
-        if self._started is None:
+        """Steps left over the steps per second of this launch so far; None before there are any."""
+        if self._since is None or not self._steps_worked:
             return None
-        done = sum(self._steps_done.values())
-        elapsed = self.clock() - self._started
-        if done <= self._steps_before or elapsed <= 0:
-            return None
-        total = sum(_total_steps(trajectory) for trajectory in self._trajectories.values())
-        return (total - done) * elapsed / (done - self._steps_before)
+        elapsed = self.clock() - self._since
+        return sum(self._steps_left.values()) * elapsed / self._steps_worked
 
     def _advance(self, trajectory: PlannedTrajectory, result: Mapping[str, Any]) -> None:
-        key, replayed = trajectory.trajectory_id, result["phase"] == "replay"
-        before = trajectory.num_steps if replayed else 0
-        self._steps_done[key] = before + result["step"]
-        if self._started is None:
-            self._started, self._steps_before = self.clock(), sum(self._steps_done.values())
+        key = trajectory.trajectory_id
+        reference, replay = open_steps(trajectory)
+        left = reference + replay if result["phase"] == "reference" else replay
+        self._steps_left[key] = max(0, left - result["step"])
+        self._steps_worked += result["steps_done"]
+        if self._since is None:
+            self._since = self.clock() - result["seconds"]
         self.lines[key] = Line(
-            name=describe(trajectory),
+            name=describe(*trajectory.runs),
             phase=result["phase"],
             step=result["step"],
             num_steps=result["num_steps"],
@@ -115,32 +127,48 @@ class Progress:
             num_runs=len(trajectory.open_runs),
         )
 
-    def _settle(self, run_id: str) -> None:
-        manifest = self.store.run(run_id).manifest()
-        status = manifest["status"] if manifest else "unknown"
-        if status == "diverged" and manifest is not None:
-            step = manifest["diverged_at_step"]
-            self._diverged(run_id, step)
-        self.states[run_id] = "done" if status == "done" else "failed"
+    def _settle(self, run: PlannedRun) -> None:
+        manifest = self.store.run(run.run_id).manifest()
+        self.states[run.run_id] = "failed"
+        if manifest is None:
+            message = f"finished, but {self.store.run(run.run_id).manifest_path} is not there"
+            self.failures.append(Failure(describe(run), (run.run_id,), message))
+        elif manifest["status"] == "diverged":
+            self._diverged(run, manifest["diverged_at_step"])
+        elif manifest["status"] == "done":
+            self.states[run.run_id] = "done"
 
-    def _diverged(self, run_id: str, step: int) -> None:
-        self.failures.append(Failure((run_id,), f"training diverged at step {step}", diverged=True))
+    def _diverged(self, run: PlannedRun, step: int) -> None:
+        message = f"training diverged at step {step}"
+        self.failures.append(Failure(describe(run), (run.run_id,), message, diverged=True))
 
-    def _fail(self, trajectory: PlannedTrajectory, message: str) -> None:
-        self.lines.pop(trajectory.trajectory_id, None)
-        unsettled = [r.run_id for r in trajectory.open_runs if self.states[r.run_id] != "done"]
-        for run_id in unsettled:
-            self.states[run_id] = "failed"
-        self.failures.append(Failure(tuple(unsettled), message))
+    def _fail(self, trajectory_id: str, message: str) -> None:
+        unsettled = self._unsettled(trajectory_id)
+        for run in unsettled:
+            self.states[run.run_id] = "failed"
+        ids = tuple(run.run_id for run in unsettled)
+        self.failures.append(Failure(describe(*unsettled), ids, message))
+
+    def _end(self, trajectory_id: str) -> None:
+        self.lines.pop(trajectory_id, None)
+        self._steps_left[trajectory_id] = 0
+
+    def _unsettled(self, trajectory_id: str) -> list[PlannedRun]:
+        runs = self._trajectories[trajectory_id].open_runs
+        return [run for run in runs if self.states[run.run_id] in ("pending", "running")]
 
 
-def describe(trajectory: PlannedTrajectory) -> str:
-    """A trajectory by the values of its axes: batch_size=64 seed=0."""
-    axes: dict[str, Any] = {}
-    for run in trajectory.runs:
-        axes |= {k: v for k, v in run.axes.items() if not k.startswith("budget.")}
-    return " ".join(f"{name.removesuffix('.name')}={value}" for name, value in axes.items())
+def describe(*runs: PlannedRun) -> str:
+    """Runs by the values of their axes: batch_size=64 seed=0; several values as 100|200."""
+    values: dict[str, dict[str, None]] = {}
+    for run in runs:
+        for axis, value in run.axes.items():
+            values.setdefault(axis.removesuffix(".name"), {})[str(value)] = None
+    return " ".join(f"{axis}={'|'.join(levels)}" for axis, levels in values.items()) or "the run"
 
 
-def _total_steps(trajectory: PlannedTrajectory) -> int:
-    return trajectory.num_steps + trajectory.replay_steps
+def open_steps(trajectory: PlannedTrajectory) -> tuple[int, int]:
+    """Steps of the reference and of the replay pass that a trajectory's open runs ask for."""
+    runs = trajectory.open_runs
+    replayed = (run.num_steps for run in runs if run.config.needs_replay())
+    return max((run.num_steps for run in runs), default=0), max(replayed, default=0)

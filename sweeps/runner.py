@@ -2,66 +2,96 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 
-from sweeps.launch import Interrupted, Launch, check_resources, launch_plan
+from sweeps.launch import Launch, check_resources, launch_plan
 from sweeps.places import Places, check_writable
 from sweeps.plan import Plan
 from sweeps.plan_store import write_plan
 from sweeps.progress import Progress
+from sweeps.sync import sync
 from sweeps.view import shown
 from trainables.tracker import Preparation
+from trainables.tracking import TrackingUnavailable
 
-PREPARE_SECONDS = 10.0
-"""How long a finished launch still waits for an MLflow attempt that is under way; ours."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a launch ended."""
-
-    interrupted: bool
-    failed: bool
-    """Some run failed, and not in a way that the spec expects."""
+PREPARE_SECONDS = 60.0
+"""How long a finished launch still waits for an MLflow attempt that is under way: a database's
+first migrations take 3 s, and several times that on a busy machine; ours."""
+STOP_SECONDS = 5.0
+"""How long an interrupted launch takes at most to tell MLflow which runs have stopped; ours."""
+PATIENCE_SECONDS = 1.0
+"""Data that are prepared within this time are not worth a line; ours."""
 
 
-def run_sweep(plan: Plan, here: Places, launch: Launch, console: Console, command: str) -> Outcome:
-    """Run what the store does not have of the plan; `command` is what the user typed.
+def run_sweep(plan: Plan, here: Places, launch: Launch, console: Console) -> bool:
+    """Run what the store does not have of the plan; False if some run failed unexpectedly.
 
     Raises:
         UserError: before anything starts: storage, resources, data, a sweep of another base.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; nothing of the launch runs any more.
     """
-    check_writable(here.store)
     check_resources(launch)
-    for data in {run.config.data for run in plan.open_runs}:
-        data.prepare(here.data_root)
+    check_writable(here.store)
+    _prepare_data(plan, here.data_root, console)
     write_plan(here.store, plan)
     progress = Progress(plan, here.store)
     preparation = Preparation(here.tracking_uri, here.store, plan.name)
-    interrupted = False
+    patience = 0.0
     try:
         with shown(progress, console):
             launch_plan(plan, launch, progress)
-    except (Interrupted, KeyboardInterrupt):
-        interrupted = True
-        console.print(f"stopped; what is done is kept. To go on: {command}", soft_wrap=True)
+        progress.close()
+        patience = PREPARE_SECONDS
+    except KeyboardInterrupt:
+        _tell_stopped(preparation, here, plan.name)
+        raise
     finally:
-        preparation.stop(PREPARE_SECONDS)
-    _print_failures(progress, console, command)
-    return Outcome(interrupted, _failed(progress))
+        preparation.stop(patience)
+    _print_failures(progress, console)
+    return all(failure.diverged and plan.spec.expects_divergence for failure in progress.failures)
 
 
-def _failed(progress: Progress) -> bool:
-    """A run that diverged counts as failed unless the spec says that divergence is expected."""
-    expected = progress.plan.spec.expects_divergence
-    return any(not (failure.diverged and expected) for failure in progress.failures)
+def _prepare_data(plan: Plan, data_root: Path, console: Console) -> None:
+    for data in dict.fromkeys(run.config.data for run in plan.open_runs):
+        with _announced(f"preparing {data.name}, once ...", console):
+            data.prepare(data_root)
 
 
-def _print_failures(progress: Progress, console: Console, command: str) -> None:
+@contextmanager
+def _announced(line: str, console: Console) -> Iterator[None]:
+    """Print the line if the block takes longer than a moment."""
+    timer = threading.Timer(PATIENCE_SECONDS, console.print, (line,))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _tell_stopped(preparation: Preparation, here: Places, sweep: str) -> None:
+    """Mark the stopped runs on MLflow, as far as it answers within a few seconds."""
+    if preparation.target() is None:
+        return
+
+    def tell() -> None:
+        try:
+            sync(sweep, here.store, here.tracking_uri, ended=True)
+        except TrackingUnavailable:
+            return  # the store is the truth; the next run or sync says it again
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    thread.join(STOP_SECONDS)
+
+
+def _print_failures(progress: Progress, console: Console) -> None:
     for failure in progress.failures:
+        expected = failure.diverged and progress.plan.spec.expects_divergence
         runs = ", ".join(failure.run_ids)
-        console.print(f"{runs}: {failure.message}", style="red", soft_wrap=True)
-    if any(not failure.diverged for failure in progress.failures):
-        console.print(f"to try these again: {command}", soft_wrap=True)
+        words = f"{failure.name} ({runs}): {failure.message}" + (", as expected" * expected)
+        console.print(words, style="yellow" if expected else "red", soft_wrap=True)

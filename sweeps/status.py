@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.plan_store import read_plan
+from sweeps.plan_store import SETTLED, read_plan
 from sweeps.view import duration
+from trainables.errors import UserError
 from trainables.store import Folder, Store
 
-STALE_SECONDS = 30.0
-"""A worker writes where it stands every second; one that has not for this long is gone. Ours."""
+FRESH_SECONDS = 10.0
+"""A worker that wrote where it stands no longer ago is taken for alive without a look; ours."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,14 @@ class RunStatus:
     """One run as the store shows it."""
 
     run_id: str
+    ablations: Sequence[str]
     axes: Mapping[str, Any]
     state: str
     """pending, running, interrupted, failed, or the manifest's: done, diverged, replay_diverged."""
     phase: str = ""
     epoch: str = ""
     remaining: str = ""
+    """Time to the end of this pass."""
     error: str = ""
 
 
@@ -37,40 +40,45 @@ def sweep_status(store: Store, name: str, now: float | None = None) -> list[RunS
 
 
 def _status(store: Store, run: Mapping[str, Any], now: float) -> RunStatus:
-    run_id, axes = run["run_id"], run["axes"]
-    manifest = store.run(run_id).manifest()
-    if manifest is not None:
+    own = run["run_id"], run["ablations"], run["axes"]
+    manifest = store.run(run["run_id"]).manifest()
+    if manifest is not None and manifest["status"] in SETTLED:
         step = manifest["diverged_at_step"]
-        error = "" if step is None else f"diverged at step {step}"
-        return RunStatus(run_id, axes, manifest["status"], error=error)
+        error = "" if step is None else f"training diverged at step {step}"
+        return RunStatus(*own, manifest["status"], error=error)
     folder = store.trajectory(run["trajectory_id"])
-    error = _read(folder, "error.json").get("message", "")
     progress = _read(folder, "progress.json")
-    if not progress or run_id not in progress["runs"]:
-        return RunStatus(run_id, axes, "failed" if error else "pending", error=error)
-    alive = now - progress["updated"] < STALE_SECONDS
-    return RunStatus(
-        run_id,
-        axes,
-        "running" if alive else "interrupted",
-        phase=progress["phase"],
-        epoch=str(progress["epoch"]),
-        remaining=_remaining(progress) if alive else "",
-        error=error,
-    )
+    if progress is not None and run["run_id"] in progress["runs"]:
+        alive = now - progress["updated"] < FRESH_SECONDS or _is_held(folder)
+        state = "running" if alive else "interrupted"
+        remaining = _remaining(progress) if alive else ""
+        return RunStatus(*own, state, progress["phase"], str(progress["epoch"]), remaining)
+    failure = _read(folder, "error.json")
+    error = failure["message"].splitlines()[0] if failure else ""
+    state = manifest["status"] if manifest else "failed" if failure else "pending"
+    return RunStatus(*own, state, error=error)
 
 
 def _remaining(progress: Mapping[str, Any]) -> str:
     """Time to the end of this pass at the rate of the last report."""
-    rate = progress["steps_per_second"]
-    if not rate:
+    if not progress["steps_done"]:
         return ""
-    return duration((progress["num_steps"] - progress["step"]) / rate)
+    left = progress["num_steps"] - progress["step"]
+    return duration(left * progress["seconds"] / progress["steps_done"])
 
 
-def _read(folder: Folder, name: str) -> dict[str, Any]:
+def _is_held(folder: Folder) -> bool:
+    """True if a worker holds the trajectory's lock: an epoch may take longer than a minute."""
+    try:
+        with folder.lock(patience_seconds=0.0):
+            return False
+    except UserError:
+        return True
+
+
+def _read(folder: Folder, name: str) -> dict[str, Any] | None:
     path = folder.path / name
     if not path.is_file():
-        return {}
+        return None
     values: dict[str, Any] = json.loads(path.read_bytes())
     return values

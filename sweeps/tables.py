@@ -7,10 +7,12 @@ from pathlib import Path
 
 import yaml
 from rich.table import Table
+from rich.text import Text
 
 from sweeps.catalogue import describe, preset_names
 from sweeps.doctor import Finding
 from sweeps.plan import Plan, PlannedRun
+from sweeps.progress import open_steps
 from sweeps.spec import SweepSpec
 from sweeps.status import RunStatus
 from sweeps.weights import num_weights
@@ -21,20 +23,19 @@ VECTORS = 5
 """Weight-sized vectors of a replay besides optimizer slots and further references: weights,
 gradient, w*, w_t before the update, scratch (on the CPU the scratch is three blocks only)."""
 GIB = 2**30
+IDENTITIES = ("run", "trajectory")
+"""Columns that are copied and pasted, and so not folded."""
 
 
 def preset_table() -> Table:
     """One line per preset."""
-    table = _table("preset", "figure", "scales", "variants", "what it answers")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("preset", no_wrap=True, min_width=max(map(len, preset_names())))
+    for heading in ("figure", "title", "variants"):
+        table.add_column(heading, no_wrap=True, overflow="ellipsis")
     for name in preset_names():
         preset = describe(name)
-        table.add_row(
-            name,
-            preset.figure,
-            ", ".join(preset.scales),
-            ", ".join(preset.variants) or "-",
-            preset.question or preset.title,
-        )
+        table.add_row(name, preset.figure or "-", preset.title, ", ".join(preset.variants) or "-")
     return table
 
 
@@ -46,12 +47,14 @@ def spec_text(spec: SweepSpec) -> str:
 def plan_table(plan: Plan, data_root: Path) -> Table:
     """Every run: its axes, steps, trajectory, state, weights and memory."""
     axes = list(dict.fromkeys(axis for run in plan.runs for axis in run.axes))
-    table = _table("run", *axes, "steps", "trajectory", "shared", "weights", "GiB", "state")
+    headings = ("steps", "trajectory", "shared", "weights", "GiB", "state")
+    table = _table("run", "ablation", *axes, *headings)
     shared = {t.trajectory_id: len(t.runs) for t in plan.trajectories}
     for run in plan.runs:
         weights = num_weights(run.config, data_root)
         table.add_row(
             run.run_id,
+            ", ".join(run.ablations),
             *(str(run.axes.get(axis, "-")) for axis in axes),
             str(run.num_steps),
             run.trajectory_id,
@@ -66,8 +69,8 @@ def plan_table(plan: Plan, data_root: Path) -> Table:
 def plan_totals(plan: Plan) -> str:
     """Runs, trajectories, what is done, steps of both passes that are left."""
     open_trajectories = [t for t in plan.trajectories if t.open_runs]
-    steps = sum(t.num_steps + t.replay_steps for t in open_trajectories)
-    alone = sum(2 * run.num_steps for run in plan.open_runs)
+    steps = sum(sum(open_steps(trajectory)) for trajectory in open_trajectories)
+    alone = sum((1 + run.config.needs_replay()) * run.num_steps for run in plan.open_runs)
     return (
         f"{len(plan.runs)} runs on {len(plan.trajectories)} trajectories, "
         f"{len(plan.runs) - len(plan.open_runs)} done; at most {steps:,} steps are left in both "
@@ -83,10 +86,11 @@ def memory_gib(run: PlannedRun, weights: int) -> float:
 def status_table(runs: Sequence[RunStatus]) -> Table:
     """One line per run."""
     axes = list(dict.fromkeys(axis for run in runs for axis in run.axes))
-    table = _table("run", *axes, "state", "pass", "epoch", "left", "last error")
+    table = _table("run", "ablation", *axes, "state", "pass", "epoch", "left", "last error")
     for run in runs:
         table.add_row(
             run.run_id,
+            ", ".join(run.ablations),
             *(str(run.axes.get(axis, "-")) for axis in axes),
             run.state,
             run.phase or "-",
@@ -101,7 +105,7 @@ def findings_table(findings: Sequence[Finding]) -> Table:
     """One line per thing examined."""
     table = _table("", "checked", "found", "to do")
     for finding in findings:
-        mark = "[green]ok[/]" if finding.ok else "[red]!![/]"
+        mark = Text("ok", "green") if finding.ok else Text("!!", "red")
         table.add_row(mark, finding.name, finding.detail, finding.advice or "-")
     return table
 
@@ -109,5 +113,5 @@ def findings_table(findings: Sequence[Finding]) -> Table:
 def _table(*headings: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for heading in headings:
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading in IDENTITIES)
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,8 +17,12 @@ from sweeps.progress import RUN_STATES, Progress
 
 LINES_SHOWN = 16
 """Trajectories under way that the live view lists; ours."""
+PLAIN_LINES_SHOWN = 2
+"""Trajectories under way that a plain line names; ours."""
 PLAIN_SECONDS = 5.0
-"""Time between two plain lines; ours."""
+"""Least time between two plain lines; ours."""
+QUIET_SECONDS = 60.0
+"""Most time between two plain lines, where no run changes its state meanwhile; ours."""
 STYLES = {"done": "green", "failed": "red", "running": "cyan", "reused": "blue", "pending": "dim"}
 
 
@@ -42,7 +47,7 @@ def render(progress: Progress) -> Group:
     lines = list(progress.lines.values())
     for line in lines[:LINES_SHOWN]:
         table.add_row(
-            line.name,
+            Text(line.name),
             line.phase,
             ProgressBar(total=line.num_steps, completed=line.step, width=24),
             f"{line.step}/{line.num_steps}",
@@ -57,14 +62,21 @@ def render(progress: Progress) -> Group:
 def summary(progress: Progress) -> Text:
     """Number of runs in every state, and the time left."""
     counts = progress.counts()
-    text = Text(f"{progress.plan.name}: {len(progress.plan.runs)} runs  ")
+    text = Text(f"{progress.plan.name}: {len(progress.plan.runs)} runs")
     for state in RUN_STATES:
         if counts[state]:
-            text.append(f"{counts[state]} {state}  ", style=STYLES[state])
+            text.append("  ").append(f"{counts[state]} {state}", style=STYLES[state])
     remaining = progress.remaining_seconds()
     if remaining and counts["running"] + counts["pending"]:
-        text.append(f"about {duration(remaining)} left")
+        text.append(f"  about {duration(remaining)} left")
     return text
+
+
+def plain_line(progress: Progress) -> str:
+    """The summary, and where the first trajectories under way stand."""
+    lines = list(progress.lines.values())[:PLAIN_LINES_SHOWN]
+    under_way = "; ".join(f"{line.name}: {line.phase} epoch {line.epoch}" for line in lines)
+    return summary(progress).plain + (f"  ({under_way})" if under_way else "")
 
 
 def duration(seconds: float) -> str:
@@ -81,12 +93,12 @@ def _plain(progress: Progress, console: Console) -> Iterator[None]:
     stop = threading.Event()
 
     def print_lines() -> None:
-        last = ""
+        printed, at = None, 0.0
         while not stop.wait(PLAIN_SECONDS):
-            line = summary(progress).plain
-            if line != last:
-                console.print(line, soft_wrap=True, highlight=False)
-                last = line
+            counts, now = progress.counts(), time.monotonic()
+            if counts != printed or now - at >= QUIET_SECONDS:
+                console.print(plain_line(progress), soft_wrap=True)
+                printed, at = counts, now
 
     thread = threading.Thread(target=print_lines, daemon=True)
     thread.start()

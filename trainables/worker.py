@@ -49,7 +49,10 @@ class Report:
     step: int = 0
     num_steps: int = 0
     epoch: int = 0
-    steps_per_second: float = 0.0
+    steps_done: int = 0
+    """Steps since the last report, of both passes."""
+    seconds: float = 0.0
+    """Time since the last report."""
     finished: list[str] = field(default_factory=list)
     """Runs sealed since the last report."""
     error: str | None = None
@@ -72,6 +75,9 @@ class Worker:
         place = Place(store, Path(order.data_root), device, order.num_threads)
         self._work = work(order.job(), place)
         self._last = ("", 0)
+        self._folder.path.mkdir(parents=True, exist_ok=True)
+        (self._folder.path / "error.json").unlink(missing_ok=True)  # of an attempt that is over
+        self._write_progress(Report(order.trajectory_id))
 
     def advance(self, seconds: float = REPORT_SECONDS) -> Report:
         """Work for about that long, or to the end; a failure of the job's own ends it for good.
@@ -91,18 +97,12 @@ class Worker:
             except (UserError, ReplayDiverged) as error:
                 report.error, report.done = str(error), True
                 _write_error(self._folder, error)
-        self._note_rate(report, time.monotonic() - start)
+        report.seconds = time.monotonic() - start
         self._write_progress(report)
         return report
 
-    def _note_rate(self, report: Report, elapsed: float) -> None:
-        """Steps per second since the last report, if it was in the same pass."""
-        phase, step = self._last
-        if report.phase == phase and report.step > step:
-            report.steps_per_second = (report.step - step) / elapsed
-        self._last = (report.phase, report.step)
-
     def _take_note(self, progress: Progress, report: Report) -> None:
+        report.steps_done += self._steps_since_last(progress)
         report.phase, report.epoch = progress.phase, progress.epoch
         report.step, report.num_steps = progress.step, progress.num_steps
         report.finished += progress.finished
@@ -112,11 +112,21 @@ class Worker:
         for run_id in progress.finished:
             self._tracker.finish(run_id)
 
+    def _steps_since_last(self, progress: Progress) -> int:
+        """Steps of this pass since the last progress; at the start of a pass, those of its epoch.
+
+        A pass that resumes begins anywhere, but never before the epoch that it reports first.
+        """
+        (phase, last), self._last = self._last, (progress.phase, progress.step)
+        if progress.phase == phase:
+            return max(0, progress.step - last)
+        return progress.step - progress.step * progress.epoch // (progress.epoch + 1)
+
     def _write_progress(self, report: Report) -> None:
         path = self._folder.path / "progress.json"
         if report.done:
             path.unlink(missing_ok=True)
-        elif self._folder.path.is_dir():
+        else:
             values = {**report.plain(), "runs": list(self._order.runs), "updated": time.time()}
             write_json(path, values)
 
@@ -126,17 +136,21 @@ class Worker:
 
 
 class _RecordedErrors:
-    """Leaves an exception that ends the work in the trajectory's error.json, and lets it rise."""
+    """Leaves an exception that ends the work in the trajectory's error.json, and lets it rise.
+
+    Being told to stop (SystemExit, KeyboardInterrupt) is no failure of the work.
+    """
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
 
     def __enter__(self) -> None:
-        self._folder.path.mkdir(parents=True, exist_ok=True)
+        pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is not None:
+        if isinstance(error, Exception):
             _write_error(self._folder, error)
+            (self._folder.path / "progress.json").unlink(missing_ok=True)
 
 
 def _write_error(folder: Folder, error: BaseException) -> None:
