@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -120,14 +120,12 @@ def test_measuring_waits_for_no_value(tiny: Tiny, trajectory: Build, name: str) 
 
 
 @pytest.fixture
-def tables(
-    tiny: Tiny, store: Store, finish: Finish
-) -> Iterator[dict[str, dict[str, pd.DataFrame]]]:
+def tables(tiny: Tiny, store: Store, finish: Finish) -> dict[str, dict[str, pd.DataFrame]]:
     """The tables of runs of one training, each with one probe, and of one run with all of them."""
     runs = {f"only_{name}": tiny(**HUNGRY, probes=[name]) for name in PROBES}
     for run_id, config in {"together": tiny(**HUNGRY, probes=list(PROBES)), **runs}.items():
         finish(store, trajectory_id=f"of_{run_id}", **{run_id: config})
-    yield {
+    return {
         run_id: {p.stem: read_table(p) for p in store.run(run_id).path.glob("*.parquet")}
         for run_id in ("together", *runs)
     }

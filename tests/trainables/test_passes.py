@@ -436,7 +436,7 @@ def test_another_recorded_fingerprint_is_found_out(
         values["record"]["epochs"][1]["fingerprint"] = "0" * 64
 
     reseal(store.trajectory("t"), change)
-    with pytest.raises(ReplayDiverged, match="epoch 1: weights .* had 000000000000"):
+    with pytest.raises(ReplayDiverged, match=r"epoch 1: weights .* had 000000000000"):
         finish(store, a=tiny(probes=["path"]))
     assert_marked(store)
 

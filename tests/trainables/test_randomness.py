@@ -60,7 +60,12 @@ def test_seeded_draws_the_same_and_puts_the_default_generator_back() -> None:
     with seeded(5, "init"):
         first = torch.rand(4)
     assert torch.equal(torch.get_rng_state(), before)
-    with pytest.raises(ZeroDivisionError), seeded(5, "init"):
+    with seeded(5, "init"):
         assert torch.equal(torch.rand(4), first)
-        _ = 1 / 0
+
+
+def test_seeded_puts_the_default_generator_back_after_an_error_too() -> None:
+    before = torch.get_rng_state()
+    with pytest.raises(RuntimeError, match="shape"), seeded(5, "init"):
+        torch.rand(4).view(3)
     assert torch.equal(torch.get_rng_state(), before)
