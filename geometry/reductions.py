@@ -66,6 +66,9 @@ class RowReducer:
             *scratch, product = (part[: stop - start] for part in self._scratch)
             for index, (x, y) in enumerate(body(slice(start, stop), scratch)):
                 target = self._partials[index, start // ROW : stop // ROW]
-                torch.mul(x, y, out=product)
-                torch.sum(product.view(-1, ROW), 1, out=target)
+                if x is y:  # one reading of x, where a product is written and read again
+                    torch.linalg.vector_norm(x.view(-1, ROW), dim=1, out=target).square_()
+                else:
+                    torch.mul(x, y, out=product)
+                    torch.sum(product.view(-1, ROW), 1, out=target)
         return self._partials[:num_sums]

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from geometry import null
+from geometry.probes.contract import Scaling
 from trainables.registry import Member, registry_of
 
 
@@ -36,7 +37,7 @@ class OptimizerConfig(Member, ABC):
         Shape: every column [T], float64 -> each [T].
         """
 
-    def preconditioner(self, optimizer: torch.optim.Optimizer) -> Tensor | None:
+    def preconditioner(self, optimizer: torch.optim.Optimizer) -> Scaling | None:
         """The diagonal P_t by which the last update scaled its direction; None: the identity."""
         return None
 
@@ -127,13 +128,18 @@ class Adam(OptimizerConfig):
             beta1=self.beta1,
         )
 
-    def preconditioner(self, optimizer: torch.optim.Optimizer) -> Tensor | None:
+    def preconditioner(self, optimizer: torch.optim.Optimizer) -> Scaling:
         """P_t = 1 / (sqrt(v_t / (1 - beta2^(t+1))) + epsilon), after the update of step t."""
         (slots,) = optimizer.state.values()
         second_moment: Tensor = slots["exp_avg_sq"]
         correction = 1.0 - torch.tensor(self.beta2, dtype=torch.float64) ** slots["step"].double()
-        scale = correction.sqrt().to(second_moment.device)
-        return second_moment.sqrt().div_(scale).add_(self.epsilon).reciprocal_()
+        scale = correction.sqrt()
+
+        def scaling(block: slice, out: Tensor) -> Tensor:
+            root = torch.sqrt(second_moment[block], out=out)
+            return root.div_(scale).add_(self.epsilon).reciprocal_()
+
+        return scaling
 
 
 class AdamW(Adam):

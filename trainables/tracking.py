@@ -152,7 +152,8 @@ class Connection:
         with self._failing():
             found = self._client.get_experiment_by_name(EXPERIMENT)
             if found is None:
-                return self._client.create_experiment(EXPERIMENT, self._artifacts(storage))
+                kind = {"mlflow.experimentKind": "custom_model_development"}  # not a UI of traces
+                return self._client.create_experiment(EXPERIMENT, self._artifacts(storage), kind)
             if found.lifecycle_stage != "active":
                 self._client.restore_experiment(found.experiment_id)
             return str(found.experiment_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -27,14 +27,18 @@ class Column:
     ratio: tuple[tuple[str, ...], tuple[str, ...]] | None = None
 
 
+Scaling = Callable[[slice, Tensor], Tensor]
+"""Writes a diagonal scaling's elements of a block to a tensor of its length, and returns it."""
+
+
 @dataclass(frozen=True)
 class StepView:
     """What a probe may read at step t. Nothing in it may be written to.
 
     Time convention: `weights` is w_t and `gradient` is G_t, the gradient of minibatch t's loss at
     w_t, without weight decay and before clipping, both flat, shape [P]. `weights_after` is w_{t+1};
-    it is the empty tensor before the update. `preconditioner` is the optimizer's P_t, None for the
-    identity, and known only after the update.
+    it is the empty tensor before the update. `preconditioner` gives the optimizer's P_t block by
+    block; it is None for the identity, and known only after the update.
     """
 
     step: int
@@ -43,7 +47,7 @@ class StepView:
     weights_after: Tensor
     learning_rate: float
     weight_decay: float
-    preconditioner: Tensor | None
+    preconditioner: Scaling | None
 
 
 @dataclass(frozen=True)

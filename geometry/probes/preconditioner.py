@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from geometry.probes.contract import Column, Probe, StepView
@@ -35,7 +34,7 @@ class PreconditionerProbe(Probe):
             gradient = step.gradient[block]
             if scaling is None:
                 return (gradient, gradient), (gradient, gradient)
-            scaled = torch.mul(gradient, scaling[block], out=scratch[0])
+            scaled = scaling(block, scratch[0]).mul_(gradient)
             return (gradient, scaled), (scaled, scaled)
 
         self.context.reducer.sums(2, body, out)

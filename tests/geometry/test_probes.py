@@ -57,6 +57,9 @@ class Case:
         reducer = RowReducer(self.layout.size, self.device, torch.float32)
         return PROBES[name](ProbeContext(self.layout, reducer, self.reference))
 
+    def scale(self, block: slice, out: Tensor) -> Tensor:
+        return out.copy_(self.scaling[block])
+
     def view(self, probe: Probe, *, preconditioned: bool = False) -> StepView:
         return StepView(
             step=0,
@@ -65,7 +68,7 @@ class Case:
             weights_after=self.after if probe.needs_update else self.weights[:0],
             learning_rate=0.1,
             weight_decay=self.decay,
-            preconditioner=self.scaling if preconditioned else None,
+            preconditioner=self.scale if preconditioned else None,
         )
 
     def measured(self, name: str, *, preconditioned: bool = False) -> dict[str, Tensor]:
