@@ -150,9 +150,7 @@ def _render(
         scopes=_by_scope(verdicts),
         problems=sweep.problems,
         ablations=ablations,
-        rules=[
-            (claim, " ".join((rule.__doc__ or "").split())) for claim, _, rule in BATCH_SIZE_CLAIMS
-        ],
+        rules=[(claim.text, claim.words) for claim in BATCH_SIZE_CLAIMS],
         trends=_trends_shown(trends),
         fit_notes=_fit_notes(trends),
         levels=[t for a in ablations if (t := _levels_shown(a)).rows],

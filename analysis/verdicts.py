@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -106,9 +107,31 @@ def is_square_root(law: PowerLaw, monotone: float | None) -> Outcome:
     return Outcome.PASS if low > 0 and high - low < MAX_WIDTH else Outcome.OPEN
 
 
-BATCH_SIZE_CLAIMS: tuple[tuple[str, str, Rule], ...] = (
-    ("gamma increases with the batch size", "P1 section 5", grows),
-    ("gamma scales with the square root of the batch size", "P1 section 5", is_square_root),
+class Claim(NamedTuple):
+    """A claim about the batch size, its source, its rule, and the rule in words for the report."""
+
+    text: str
+    source: str
+    rule: Rule
+    words: str
+
+
+BATCH_SIZE_CLAIMS = (
+    Claim(
+        "gamma increases with the batch size",
+        "P1 section 5",
+        grows,
+        f"passes if the exponent's interval lies above {FLAT} and the seed mean grows from every "
+        f"level to the next in at least {MONOTONE_SHARE:.0%} of the slices of training between "
+        f"5 % and 90 %; fails if the interval lies below {FLAT}; anything else is not settled.",
+    ),
+    Claim(
+        "gamma scales with the square root of the batch size",
+        "P1 section 5",
+        is_square_root,
+        f"passes if the exponent's interval holds {CLAIMED_EXPONENT}, not 0, and is narrower than "
+        f"{MAX_WIDTH}; fails if it does not hold {CLAIMED_EXPONENT}; a wide one is not settled.",
+    ),
 )
 
 
@@ -116,9 +139,9 @@ def judge(sweep: Sweep, ablations: Sequence[Ablation]) -> list[Verdict]:
     """Every verdict that the sweep's axes allow, claims about the batch size first."""
     batch = [a for a in ablations if a.compared == "batch_size" and not a.cells.empty]
     verdicts = [
-        judge_batch_size(claim, source, rule, evidence, scope)
+        judge_batch_size(claim.text, claim.source, claim.rule, evidence, scope)
         for scope, evidence in batch_evidence(batch).items()
-        for claim, source, rule in BATCH_SIZE_CLAIMS
+        for claim in BATCH_SIZE_CLAIMS
     ]
     for ablation in ablations:
         verdicts += [judge_axis(ablation, axis) for axis in _other_axes(ablation)]
