@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from trainables.config import RunConfig
 from trainables.job import Job, Place, Progress, RunJob
 from trainables.passes import work
 from trainables.reference import CHECKPOINT
-from trainables.store import Store, StoreDamaged
+from trainables.store import Folder, Store, StoreDamaged
 from trainables.verify import verify_run
 
 Tiny = Callable[..., RunConfig]
@@ -122,6 +123,33 @@ def test_a_resumed_pass_goes_on_from_its_checkpoint(
     ]
 
 
+def test_stopped_between_the_last_checkpoint_and_the_manifest_it_is_sealed(
+    tiny: Tiny, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(folder: Folder, *_: object) -> None:
+        raise KeyboardInterrupt(folder.path)
+
+    place = Place(store, tmp_path, CPU, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "write_manifest", die)
+        with pytest.raises(KeyboardInterrupt, match="trajectories/t"):
+            list(work(job({"a": tiny()}), place))
+    assert store.trajectory("t").manifest() is None
+    assert {p.phase for p in work(job({"a": tiny()}), place)} == {"replay"}
+    verify_run(store, "a", data_root=tmp_path, device=CPU)
+
+
+def test_a_run_without_replay_is_never_done_before_its_trajectory(
+    tiny: Tiny, store: Store, tmp_path: Path
+) -> None:
+    place = Place(store, tmp_path, CPU, 1)
+    working = work(job({"a": tiny(probes=["preconditioner"])}), place)
+    for progress in working:
+        if progress.finished:
+            working.close()
+    verify_run(store, "a", data_root=tmp_path, device=CPU)
+
+
 def test_a_damaged_checkpoint_is_refused_by_name(tiny: Tiny, store: Store, tmp_path: Path) -> None:
     place = Place(store, tmp_path, CPU, 1, checkpoint_seconds=0)
     working = work(job({"a": tiny()}), place)
@@ -147,7 +175,7 @@ def worker() -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[2],
-        env={"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
     ) as process:
         yield process
         assert process.stdin is not None
