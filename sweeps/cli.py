@@ -85,9 +85,11 @@ def options(
 @app.command("list")
 def list_presets() -> None:
     """Print the presets, one line each."""
-    from sweeps.tables import preset_table
+    from sweeps.tables import preset_lines
 
-    _print_table(preset_table())
+    console = _console()
+    for line in preset_lines():
+        console.print(line, no_wrap=True, overflow="ellipsis")
 
 
 @app.command()
@@ -130,7 +132,9 @@ def run(
     variant: Variant = None,
     storage: Storage = None,
     tracking_uri: TrackingUri = None,
-    address: Annotated[str, typer.Option(help="A running Ray cluster's address.")] = "local",
+    address: Annotated[
+        str, typer.Option(help="A running Ray cluster: HOST:PORT, or auto.")
+    ] = "local",
     cpus_per_run: Annotated[int, typer.Option(min=1, help="CPU cores, and threads, per run.")] = 1,
     gpus_per_run: Annotated[
         float, typer.Option(min=0, help="GPUs per run: 0, a fraction, or 1.")

@@ -12,6 +12,7 @@ import io
 import logging
 import os
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 LOCAL = "local"
 """The address that starts a Ray of our own, and never joins one that happens to run."""
+AUTO = "auto"
+"""The address of the cluster that this machine is part of."""
+ADDRESS_SECONDS = 5.0
+"""Patience with a cluster's address; ours."""
 
 RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -59,13 +64,14 @@ class Launch:
     tracking: bool = True
 
 
-def check_resources(launch: Launch) -> None:
-    """Refuse what no machine, or not this one, can give; raises UserError."""
+def check_launch(launch: Launch) -> None:
+    """Refuse what no machine can give, or this one, and where nobody answers; raises UserError."""
     resources = launch.resources
     if resources.gpus_per_run > 1:
         raise UserError("--gpus-per-run: a run trains on one GPU at most; give 1 or a fraction")
     if launch.address != LOCAL:
-        return  # asked once connected
+        _check_address(launch.address)  # what its nodes have is asked once connected
+        return
     cores = os.cpu_count() or 1
     if resources.cpus_per_run > cores:
         raise UserError(f"--cpus-per-run: {resources.cpus_per_run} asked, {cores} cores are here")
@@ -74,6 +80,25 @@ def check_resources(launch: Launch) -> None:
 
         if not torch.cuda.is_available():
             raise UserError("--gpus-per-run: no GPU is here; leave it out to train on the CPU")
+
+
+def _check_address(address: str) -> None:
+    """Ray itself would wait for minutes for a cluster that is not there."""
+    if address == AUTO:
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        raise UserError(
+            f"--address {address}: give HOST:PORT as `ray start --head` printed it, from a machine "
+            f"of the cluster, or {AUTO} on its head"
+        )
+    try:
+        socket.create_connection((host, int(port)), ADDRESS_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"--address {address}: no Ray cluster answers ({error}); start one with: ray start "
+            "--head, or leave --address out"
+        ) from None
 
 
 def launch_plan(plan: Plan, launch: Launch, progress: Progress) -> None:
@@ -206,8 +231,10 @@ def _start(launch: Launch, signals: _Signals) -> None:
     try:
         ray.init(address=launch.address, log_to_driver=False, configure_logging=False, **options)
     except (ConnectionError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"--address {launch.address}: no Ray cluster answers ({reason})") from None
+        raise UserError(
+            f"--address {launch.address}: Ray cannot join ({str(error).splitlines()[0]}); if the "
+            "cluster asks for a token, set RAY_AUTH_MODE=token"
+        ) from None
     except SystemExit:  # SIGTERM under the handler that ray.init installs
         raise KeyboardInterrupt from None
     finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sweeps.launch import Launch, check_resources, launch_plan
+from sweeps.launch import Launch, check_launch, launch_plan
 from sweeps.places import Places, check_writable
 from sweeps.plan import Plan
 from sweeps.plan_store import write_plan
@@ -35,7 +35,7 @@ def run_sweep(plan: Plan, here: Places, launch: Launch, console: Console) -> boo
         UserError: before anything starts: storage, resources, data, a sweep of another base.
         KeyboardInterrupt: Ctrl-C or SIGTERM; nothing of the launch runs any more.
     """
-    check_resources(launch)
+    check_launch(launch)
     check_writable(here.store)
     _prepare_data(plan, here.data_root, console)
     write_plan(here.store, plan)

@@ -27,16 +27,14 @@ IDENTITIES = ("run", "trajectory")
 """Columns that are copied and pasted, and so not folded."""
 
 
-def preset_table() -> Table:
-    """One line per preset."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("preset", no_wrap=True, min_width=max(map(len, preset_names())))
-    for heading in ("figure", "title", "variants"):
-        table.add_column(heading, no_wrap=True, overflow="ellipsis")
-    for name in preset_names():
-        preset = describe(name)
-        table.add_row(name, preset.figure or "-", preset.title, ", ".join(preset.variants) or "-")
-    return table
+def preset_lines() -> list[str]:
+    """A heading, and one line per preset."""
+    presets = [describe(name) for name in preset_names()]
+    rows = [("preset", "title", "figure", "variants")]
+    rows += [(p.name, p.title, p.figure or "-", ", ".join(p.variants) or "-") for p in presets]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    padded = ([cell.ljust(w) for cell, w in zip(row, widths, strict=True)] for row in rows)
+    return ["  ".join(row).rstrip() for row in padded]
 
 
 def spec_text(spec: SweepSpec) -> str:
