@@ -7,15 +7,13 @@ does not have yet (`Tuner.restore` ignores a changed grid, FACTS 1.1).
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import logging
 import os
 import signal
 import socket
 import tempfile
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,8 +99,12 @@ def _check_address(address: str) -> None:
         ) from None
 
 
-def launch_plan(plan: Plan, launch: Launch, progress: Progress) -> None:
+def launch_plan(
+    plan: Plan, launch: Launch, progress: Progress, on_ready: Callable[[], None]
+) -> None:
     """Run every open trajectory of the plan; what happens is told to `progress`.
+
+    `on_ready` is called once Ray is up, from when on other threads may import.
 
     Raises:
         KeyboardInterrupt: Ctrl-C or SIGTERM; Ray is shut down, the store resumes where it stands.
@@ -112,6 +114,7 @@ def launch_plan(plan: Plan, launch: Launch, progress: Progress) -> None:
     if not work:
         return
     with _scratch(launch) as folder, _Signals() as signals, _ray(launch, signals):
+        on_ready()
         _fit(plan.name, work, launch, _callback(progress, signals), Path(folder))
 
 
@@ -221,9 +224,6 @@ def _ray(launch: Launch, signals: _Signals) -> Iterator[None]:
 def _start(launch: Launch, signals: _Signals) -> None:
     import ray
 
-    # importing ray.tune takes as long as ray.init waits for its processes
-    warm = threading.Thread(target=importlib.import_module, args=("ray.tune",))
-    warm.start()
     options: dict[str, Any] = {"runtime_env": {"py_modules": _packages()}}
     if launch.address == LOCAL:
         options = {"include_dashboard": False}
@@ -237,8 +237,6 @@ def _start(launch: Launch, signals: _Signals) -> None:
         ) from None
     except SystemExit:  # SIGTERM under the handler that ray.init installs
         raise KeyboardInterrupt from None
-    finally:
-        warm.join()
     signals.listen()
     _check_cluster(launch)
 
@@ -264,7 +262,7 @@ def _packages() -> list[str]:
 
 
 class _Signals:
-    """SIGINT and SIGTERM as KeyboardInterrupt, in spite of Ray's own handlers; can be held back."""
+    """SIGINT and SIGTERM as KeyboardInterrupt at checks, in spite of Ray's own handlers."""
 
     def __init__(self) -> None:
         self._asked = False
@@ -287,13 +285,17 @@ class _Signals:
         self._held = True
 
     def listen(self) -> None:
-        """Raise again, also for what came in the meantime."""
+        """Raise at checks again, also for what came in the meantime."""
         self._held = False
         self._install()
         self.check()
 
     def check(self) -> None:
-        """Raise if a signal came: an exception in a handler can get lost in a finalizer."""
+        """Raise if a signal came.
+
+        Not in the handler: that can break off an import, which then holds the import lock for good,
+        and every other thread that imports waits for ever.
+        """
         if self._asked and not self._held:
             raise KeyboardInterrupt
 
@@ -303,4 +305,3 @@ class _Signals:
 
     def _take(self, number: int, frame: object) -> None:
         self._asked = True
-        self.check()

@@ -44,7 +44,7 @@ def run_sweep(plan: Plan, here: Places, launch: Launch, console: Console) -> boo
     patience = 0.0
     try:
         with shown(progress, console):
-            launch_plan(plan, launch, progress)
+            launch_plan(plan, launch, progress, preparation.start)
         progress.close()
         patience = PREPARE_SECONDS
     except KeyboardInterrupt:

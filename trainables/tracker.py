@@ -63,6 +63,9 @@ class Preparation:
         self._stop = threading.Event()
         target_path(store, sweep).unlink(missing_ok=True)
         self._thread = threading.Thread(target=self._work, name="optpath-prepare", daemon=True)
+
+    def start(self) -> None:
+        """Begin; not while another thread may be stopped in the middle of an import."""
         self._thread.start()
 
     def target(self, timeout: float = 0.0) -> TrackingTarget | None:
@@ -73,7 +76,8 @@ class Preparation:
     def stop(self, timeout: float = 0.0) -> None:
         """Try no more; waits at most `timeout` seconds for the attempt that is under way."""
         self._stop.set()
-        self._thread.join(timeout)
+        if self._thread.is_alive():
+            self._thread.join(timeout)
 
     def _work(self) -> None:
         failures = 0

@@ -116,6 +116,7 @@ def test_a_stopped_server_never_stops_a_run_and_sync_catches_up(
     store, entries = plant_sweep("stopped")
     tracker = Tracker("stopped", store)
     preparation = Preparation(server.uri, store, "stopped")
+    preparation.start()
     target = preparation.target(timeout=60)
     assert target is not None, preparation.problem
     for entry in entries:
@@ -177,6 +178,7 @@ def test_absent_at_start_then_there_then_killed_then_back(plant_sweep: Any, tmp_
     store, entries = plant_sweep("outage", num_runs=4, num_epochs=40)
     tracker = Tracker("outage", store)
     preparation = Preparation(server.uri, store, "outage")
+    preparation.start()
     try:
         assert _longest_call(tracker, store, entries[0]) < ENQUEUE_SECONDS
         _until(lambda: preparation.problem)
