@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -46,15 +45,18 @@ class Recorder:
                 raise ValueError(f"probe {due.probe.name}: every must be 1 in the steps table")
         self.probes = tuple(probes)
         self.needs_update = any(due.probe.needs_update for due in probes)
-        widths = [due.probe.num_primitives for due in probes]
-        self._buffer = torch.zeros(capacity, 1 + sum(widths), dtype=torch.float64, device=device)
-        self._stops = list(accumulate([1, *widths]))
+        self._widths = [1, *(due.probe.num_primitives for due in probes)]
+        shape = (capacity, sum(self._widths))
+        self._buffer = torch.zeros(shape, dtype=torch.float64, device=device)
+        # a view per row and probe, made once: on small networks that takes as long as a sum
+        parts = self._buffer.split(self._widths, dim=1)
+        self._losses, *self._cells = (part.unbind(0) for part in parts)
         self._steps: list[int] = []
 
     def before_update(self, view: StepView, loss: Tensor) -> None:
         """Open step t's row: its loss, and the probes that measure before the update."""
         self._steps.append(view.step)
-        self._buffer[len(self._steps) - 1, 0] = loss
+        self._losses[len(self._steps) - 1].copy_(loss)
         self._measure(view, after=False)
 
     def after_update(self, view: StepView) -> None:
@@ -63,23 +65,25 @@ class Recorder:
             self._measure(view, after=True)
 
     def _measure(self, view: StepView, *, after: bool) -> None:
-        row = self._buffer[len(self._steps) - 1]
-        for index, due in enumerate(self.probes):
+        row = len(self._steps) - 1
+        for due, cells in zip(self.probes, self._cells, strict=True):
             if due.probe.needs_update == after and view.step % due.every == 0:
-                due.probe.measure(view, row[self._stops[index] : self._stops[index + 1]])
+                due.probe.measure(view, cells[row])
 
     def flush(self) -> tuple[Tensor, Tensor, list[Recorded]]:
         """Steps [n], losses [n], each probe's columns since the last flush; empties the buffer."""
         steps = torch.tensor(self._steps, dtype=torch.int64)
         rows = self._buffer[: len(self._steps)].cpu()
-        recorded = [self._derive(index, steps, rows) for index in range(len(self.probes))]
+        losses, *primitives = rows.split(self._widths, dim=1)
+        recorded = [
+            _derive(due, steps, values) for due, values in zip(self.probes, primitives, strict=True)
+        ]
         self._steps.clear()
-        return steps, rows[:, 0].clone(), recorded
+        return steps, losses[:, 0].clone(), recorded
 
-    def _derive(self, index: int, steps: Tensor, rows: Tensor) -> Recorded:
-        due = self.probes[index]
-        kept = steps % due.every == 0
-        primitives = rows[kept, self._stops[index] : self._stops[index + 1]]
-        names = [column.name for column in due.probe.columns]
-        columns = dict(zip(names, due.probe.derive(primitives), strict=True))
-        return Recorded(due.probe.table, due.probe.labels, steps[kept], columns)
+
+def _derive(due: DueProbe, steps: Tensor, primitives: Tensor) -> Recorded:
+    kept = steps % due.every == 0
+    names = [column.name for column in due.probe.columns]
+    columns = dict(zip(names, due.probe.derive(primitives[kept]), strict=True))
+    return Recorded(due.probe.table, due.probe.labels, steps[kept], columns)

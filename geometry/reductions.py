@@ -40,10 +40,12 @@ class RowReducer:
         self.size = size
         self.device = device
         self.block = min(size, BLOCKS[device.type])
-        self._scratch = [
-            torch.empty(self.block, device=device, dtype=dtype) for _ in range(NUM_SCRATCH + 1)
-        ]
-        self._partials = torch.empty(0, size // ROW, device=device, dtype=dtype)
+        shape = (NUM_SCRATCH + 1, self.block)
+        scratch = torch.empty(shape, device=device, dtype=dtype).unbind(0)
+        spans = [slice(i, min(i + self.block, size)) for i in range(0, size, self.block)]
+        # views are made once: on small networks making them takes as long as the sums
+        self._blocks = [(span, *_split(scratch, span.stop - span.start)) for span in spans]
+        self._partials: dict[int, tuple[Tensor, list[tuple[Tensor, ...]]]] = {}
 
     def sums(self, num_sums: int, body: Body, out: Tensor) -> None:
         """Write the sums over the whole vectors to `out`, shape [num_sums], float64."""
@@ -59,16 +61,26 @@ class RowReducer:
         out.copy_(torch.segment_reduce(partials, "sum", lengths=lengths, axis=1, unsafe=True))
 
     def _rows(self, num_sums: int, body: Body) -> Tensor:
-        if len(self._partials) < num_sums:
-            self._partials = self._partials.new_empty(num_sums, self.size // ROW)
-        for start in range(0, self.size, self.block):
-            stop = min(start + self.block, self.size)
-            *scratch, product = (part[: stop - start] for part in self._scratch)
-            for index, (x, y) in enumerate(body(slice(start, stop), scratch)):
-                target = self._partials[index, start // ROW : stop // ROW]
+        partials, targets_of_blocks = self._targets(num_sums)
+        for (span, scratch, product), targets in zip(self._blocks, targets_of_blocks, strict=True):
+            for (x, y), target in zip(body(span, scratch), targets, strict=True):
                 if x is y:  # one reading of x, where a product is written and read again
                     torch.linalg.vector_norm(x.view(-1, ROW), dim=1, out=target).square_()
                 else:
                     torch.mul(x, y, out=product)
                     torch.sum(product.view(-1, ROW), 1, out=target)
-        return self._partials[:num_sums]
+        return partials
+
+    def _targets(self, num_sums: int) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
+        """The row sums of that many pairs, and their parts by block and pair."""
+        if num_sums not in self._partials:
+            partials = self._blocks[0][2].new_empty(num_sums, self.size // ROW)
+            parts = partials.split(self.block // ROW, dim=1)
+            self._partials[num_sums] = partials, [part.unbind(0) for part in parts]
+        return self._partials[num_sums]
+
+
+def _split(scratch: Sequence[Tensor], length: int) -> tuple[list[Tensor], Tensor]:
+    """Scratch for a body, and for its products, of a block's length."""
+    *free, product = (part[:length] for part in scratch)
+    return free, product

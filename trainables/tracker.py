@@ -38,7 +38,7 @@ FIRST_PAUSE_SECONDS = 0.25
 LAST_PAUSE_SECONDS = 30.0
 """Pause after a failure, doubled with each in a row up to this; ours, untuned."""
 
-LIVE_SECONDS = 1.0
+LIVE_SECONDS = 5.0
 """Epochs that end within this time of one another are sent together; ours, untuned."""
 
 

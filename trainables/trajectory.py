@@ -55,6 +55,8 @@ class Trajectory:
         )
         self.optimizer = config.optimizer.build(self.flat.parameter)
         self._weights_before = torch.empty(0, device=device)
+        self._no_weights = self.flat.weights[:0]
+        self._learning_rate = config.learning_rate.at(config.batch_size)
 
     def _dry_run(self) -> tuple[bool, set[str]]:
         """Whether the model draws random numbers, and which parameters get no gradient."""
@@ -79,9 +81,8 @@ class Trajectory:
 
     def learning_rate(self, step: int) -> float:
         """eta_t: the configured learning rate times the schedule's factor."""
-        config = self.config
-        factor = config.schedule.factor(step, self._num_steps, self.task.steps_per_epoch)
-        return config.learning_rate.at(config.batch_size) * factor
+        schedule, steps_per_epoch = self.config.schedule, self.task.steps_per_epoch
+        return self._learning_rate * schedule.factor(step, self._num_steps, steps_per_epoch)
 
     def advance(self, until: int, observers: Sequence[Observer] = ()) -> None:
         """Take the steps t, t+1, ..., until - 1, shown to every observer."""
@@ -103,7 +104,7 @@ class Trajectory:
             step=self.step,
             weights=flat.weights,
             gradient=flat.gradients,
-            weights_after=flat.weights[:0],
+            weights_after=self._no_weights,
             learning_rate=learning_rate,
             weight_decay=self.config.optimizer.weight_decay,
             preconditioner=None,

@@ -260,6 +260,7 @@ def test_tracker_logs_live_and_at_the_end(plant_sweep: Any, tmp_path: Path) -> N
     tracker = Tracker("planted", store)
     tracker.epochs(first["run_id"], epochs[:2])  # before anything is prepared
     preparation = Preparation(resolve_tracking_uri(None, store.root), store, "planted")
+    preparation.start()
     target = preparation.target(timeout=60)
     assert target is not None
     assert read_target(store, "planted") == target
