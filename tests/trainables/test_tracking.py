@@ -375,6 +375,7 @@ def test_without_a_server_nothing_waits_and_nothing_is_claimed(plant_sweep: Any)
     store, entries = plant_sweep()
     tracker = Tracker("planted", store)
     preparation = Preparation(f"http://127.0.0.1:{_free_port()}", store, "planted")
+    preparation.start()
     began = time.monotonic()
     for epoch in range(200):
         tracker.epochs(entries[0]["run_id"], [{"epoch": epoch, "step": 1, "train_loss": 1.0}])
