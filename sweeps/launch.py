@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,6 +38,12 @@ RAY_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # a report costs 1.5 ms instead of 6 (FACTS 1.6)
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's swallows Ctrl-C (FACTS 0.11)
 }
+
+LAUNCH_MARK = "OPTPATH_LAUNCH"
+"""Environment variable by which the processes that descend from a launch are found."""
+
+LINGER_SECONDS = 2.0
+"""How long Ray's processes may take to end by themselves; ours."""
 
 RETRIES = 1
 """Retries of a trajectory whose worker died (lost node, out of memory); it resumes. Ours."""
@@ -213,12 +220,38 @@ def _ray(launch: Launch, signals: _Signals) -> Iterator[None]:
 
     for name in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    with _no_survivors():
+        try:
+            _start(launch, signals)
+            yield
+        finally:
+            signals.hold()
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _no_survivors() -> Iterator[None]:
+    """End what descends from this block and outlives it: Ray's agents do, by seconds."""
+    import psutil  # comes with ray, and only once that is imported
+
+    mark = uuid.uuid4().hex
+    os.environ[LAUNCH_MARK] = mark
+
+    def marked() -> Iterator[Any]:
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):  # ended, or somebody else's
+                if process.environ().get(LAUNCH_MARK) == mark:
+                    yield process
+
     try:
-        _start(launch, signals)
         yield
     finally:
-        signals.hold()
-        ray.shutdown()
+        del os.environ[LAUNCH_MARK]
+        _, alive = psutil.wait_procs(marked(), LINGER_SECONDS)
+        for process in alive:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(alive, LINGER_SECONDS)
 
 
 def _start(launch: Launch, signals: _Signals) -> None:
@@ -230,6 +263,7 @@ def _start(launch: Launch, signals: _Signals) -> None:
         signals.hold()  # a start that is broken off leaves processes behind
     try:
         ray.init(address=launch.address, log_to_driver=False, configure_logging=False, **options)
+        signals.install()  # in place of Ray's own, before anything else
     except (ConnectionError, ValueError) as error:
         raise UserError(
             f"--address {launch.address}: Ray cannot join ({str(error).splitlines()[0]}); if the "
@@ -271,7 +305,7 @@ class _Signals:
     def __enter__(self) -> _Signals:
         numbers = (signal.SIGINT, signal.SIGTERM)
         self._before = {number: signal.getsignal(number) for number in numbers}
-        self._install()
+        self.install()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -287,7 +321,6 @@ class _Signals:
     def listen(self) -> None:
         """Raise at checks again, also for what came in the meantime."""
         self._held = False
-        self._install()
         self.check()
 
     def check(self) -> None:
@@ -299,7 +332,8 @@ class _Signals:
         if self._asked and not self._held:
             raise KeyboardInterrupt
 
-    def _install(self) -> None:
+    def install(self) -> None:
+        """Take the signals from whoever has them."""
         for number in self._before:
             signal.signal(number, self._take)
 
