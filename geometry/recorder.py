@@ -49,7 +49,7 @@ class Recorder:
         shape = (capacity, sum(self._widths))
         self._buffer = torch.zeros(shape, dtype=torch.float64, device=device)
         # a view per row and probe, made once: on small networks that takes as long as a sum
-        parts = self._buffer.split(self._widths, dim=1)
+        parts = torch.split(self._buffer, self._widths, dim=1)
         self._losses, *self._cells = (part.unbind(0) for part in parts)
         self._steps: list[int] = []
 
@@ -74,7 +74,7 @@ class Recorder:
         """Steps [n], losses [n], each probe's columns since the last flush; empties the buffer."""
         steps = torch.tensor(self._steps, dtype=torch.int64)
         rows = self._buffer[: len(self._steps)].cpu()
-        losses, *primitives = rows.split(self._widths, dim=1)
+        losses, *primitives = torch.split(rows, self._widths, dim=1)
         recorded = [
             _derive(due, steps, values) for due, values in zip(self.probes, primitives, strict=True)
         ]

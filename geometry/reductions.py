@@ -75,7 +75,7 @@ class RowReducer:
         """The row sums of that many pairs, and their parts by block and pair."""
         if num_sums not in self._partials:
             partials = self._blocks[0][2].new_empty(num_sums, self.size // ROW)
-            parts = partials.split(self.block // ROW, dim=1)
+            parts = torch.split(partials, self.block // ROW, dim=1)
             self._partials[num_sums] = partials, [part.unbind(0) for part in parts]
         return self._partials[num_sums]
 
