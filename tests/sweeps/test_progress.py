@@ -169,26 +169,34 @@ def test_remaining_time_is_steps_left_over_steps_per_second(
     progress: Progress, clock: Clock
 ) -> None:
     total = 2 * 4 * 23 + 2 * 4 * 5
-    report(progress, 0, step=46, steps_done=46, seconds=2.0)
-    assert progress.remaining_seconds() == pytest.approx((total - 46) * 2 / 46)
+    report(progress, 0, step=23, steps_done=23, seconds=30.0)  # 30 s, most of them to set up
+    assert progress.remaining_seconds() is None
+    clock.now += 2
+    report(progress, 0, step=69, steps_done=46)
+    assert progress.remaining_seconds() == pytest.approx((total - 69) * 2 / 46)
     clock.now += 6
-    report(progress, 0, phase="replay", step=23, steps_done=69, seconds=6.0)
-    done = 92 + 23
-    assert progress.remaining_seconds() == pytest.approx((total - done) * 8 / done)
+    report(progress, 0, phase="replay", step=23, steps_done=46)
+    assert progress.remaining_seconds() == pytest.approx((total - 92 - 23) * 8 / 92)
 
 
 def test_steps_of_an_earlier_launch_count_as_done_and_not_as_speed(
     progress: Progress, clock: Clock
 ) -> None:
+    report(progress, 1, step=5, steps_done=5)
+    clock.now += 1
     # resumed at step 69 of the replay, where 23 steps took a second
-    report(progress, 0, phase="replay", step=92, steps_done=23, seconds=1.0)
-    assert progress.remaining_seconds() == pytest.approx(2 * 4 * 5 / 23)
+    report(progress, 0, phase="replay", step=92, steps_done=23)
+    assert progress.remaining_seconds() == pytest.approx((2 * 4 * 5 - 5) / 23)
 
 
-def test_a_trajectory_that_ends_early_leaves_no_steps(progress: Progress, store: Store) -> None:
+def test_a_trajectory_that_ends_early_leaves_no_steps(
+    progress: Progress, store: Store, clock: Clock
+) -> None:
     seal(store, progress.plan.runs[0].run_id, "diverged", 3)
+    report(progress, 1, step=5, steps_done=5)
+    clock.now += 1
     report(progress, 0, step=4, steps_done=4, finished=[progress.plan.runs[0].run_id], done=True)
-    assert progress.remaining_seconds() == pytest.approx(2 * 4 * 5 / 4)
+    assert progress.remaining_seconds() == pytest.approx((2 * 4 * 5 - 5) / 4)
 
 
 def test_only_the_open_runs_of_a_trajectory_are_counted(store: Store) -> None:
@@ -201,9 +209,13 @@ def test_only_the_open_runs_of_a_trajectory_are_counted(store: Store) -> None:
 # What is shown
 
 
-def test_a_plain_line_says_counts_time_and_where_runs_stand(progress: Progress) -> None:
+def test_a_plain_line_says_counts_time_and_where_runs_stand(
+    progress: Progress, clock: Clock
+) -> None:
     assert plain_line(progress) == "quickstart: 2 runs  2 pending"
-    report(progress, 0, step=46, steps_done=46, epoch=1, seconds=23.0)
+    report(progress, 0, step=23, steps_done=23)
+    clock.now += 11.5
+    report(progress, 0, step=46, steps_done=23, epoch=1)
     assert plain_line(progress) == (
         "quickstart: 2 runs  1 pending  1 running  about 1 min 29 s left"
         "  (batch_size=64 seed=0: reference epoch 1)"
