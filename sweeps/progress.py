@@ -104,7 +104,7 @@ class Progress:
         return Counter(self.states.values())
 
     def remaining_seconds(self) -> float | None:
-        """Steps left over the steps per second of this launch so far; None before there are any."""
+        """Steps left over steps per second since the first report; None before there are any."""
         if self._since is None or not self._steps_worked:
             return None
         elapsed = self.clock() - self._since
@@ -115,9 +115,10 @@ class Progress:
         reference, replay = open_steps(trajectory)
         left = reference + replay if result["phase"] == "reference" else replay
         self._steps_left[key] = max(0, left - result["step"])
-        self._steps_worked += result["steps_done"]
-        if self._since is None:
-            self._since = self.clock() - result["seconds"]
+        if self._since is None:  # the first report's time is mostly that of setting up
+            self._since = self.clock()
+        else:
+            self._steps_worked += result["steps_done"]
         self.lines[key] = Line(
             name=describe(*trajectory.runs),
             phase=result["phase"],

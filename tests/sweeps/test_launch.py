@@ -226,7 +226,8 @@ def test_a_worker_that_is_killed_is_tried_once_more(
     process = fresh_command_line.start(*LONG, "budget.epochs=200")
     killed: set[str] = set()
     for _ in range(kills):
-        until(lambda: reaches(store, 1)() and set(workers(fresh_command_line)) - killed)
+        seen = frozenset(killed)
+        until(lambda seen=seen: reaches(store, 1)() and set(workers(fresh_command_line)) - seen)
         killed |= set(workers(fresh_command_line))
         for pid in killed:
             with contextlib.suppress(ProcessLookupError):
