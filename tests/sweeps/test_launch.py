@@ -224,14 +224,13 @@ def test_a_worker_that_is_killed_is_tried_once_more(
 ) -> None:
     store = Store(fresh_command_line.storage)
     process = fresh_command_line.start(*LONG, "budget.epochs=200")
-    killed: set[str] = set()
     for _ in range(kills):
-        seen = frozenset(killed)
-        until(lambda seen=seen: reaches(store, 1)() and set(workers(fresh_command_line)) - seen)
-        killed |= set(workers(fresh_command_line))
-        for pid in killed:
+        until(reaches(store, 1))
+        for pid in workers(fresh_command_line):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
+        for path in store.root.glob("trajectories/*/progress.json"):
+            path.unlink()
     output, complaint = process.communicate(timeout=600)
     assert complaint == ""
     assert process.returncode == (0 if kills == 1 else 1), output
@@ -240,10 +239,10 @@ def test_a_worker_that_is_killed_is_tried_once_more(
     assert ("the worker was killed" in output) == (kills == 2)
 
 
-def workers(command_line: Any) -> list[str]:
+def workers(command_line: Any) -> list[int]:
     """The process ids of the actors that work on trajectories."""
     lines = (line.split() for line in command_line.processes())
-    return [pid for pid, *words in lines if words and "TrajectoryTrainable" in words[0]]
+    return [int(pid) for pid, *words in lines if words and "TrajectoryTrainable" in words[0]]
 
 
 # Stopped, killed, gone on
