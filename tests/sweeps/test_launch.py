@@ -242,7 +242,7 @@ def test_a_worker_that_is_killed_is_tried_once_more(
 def workers(command_line: Any) -> list[int]:
     """The process ids of the actors that work on trajectories."""
     lines = (line.split() for line in command_line.processes())
-    return [int(pid) for pid, *words in lines if words and "TrajectoryTrainable" in words[0]]
+    return [int(pid) for pid, *words in lines if words and "Trainable" in words[0]]
 
 
 # Stopped, killed, gone on
