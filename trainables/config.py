@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from geometry.probes.contract import ProbeOptions
 from geometry.probes.registry import PROBES
 from trainables.data.contract import DataConfig
 from trainables.data.registry import DATA
@@ -16,7 +18,7 @@ from trainables.models.contract import ModelConfig
 from trainables.models.registry import MODELS
 from trainables.optimizers import OPTIMIZERS, OptimizerConfig
 from trainables.randomness import fold
-from trainables.registry import Options, build, member_of
+from trainables.registry import Options, build, build_dataclass, member_of
 from trainables.schedules import SCHEDULES, ScheduleConfig
 from trainables.tasks.contract import TaskConfig
 from trainables.tasks.registry import TASKS
@@ -87,23 +89,43 @@ class LearningRate(Options):
 
 
 class ProbeConfig(Options):
-    """One probe of the run; written as its name, or as {name, every}."""
+    """One probe of the run; written as its name, or as {name, every, its own options}."""
 
     name: str
     """Name in the probe registry."""
     every: int = Field(default=1, ge=1)
     """Cadence in steps: measured at steps 0, every, 2 every, ...; 1 for the steps table."""
 
+    options: dict[str, Any] = {}
+    """The probe's own options that differ from their defaults; written beside its name."""
+
     @model_validator(mode="before")
     @classmethod
-    def _from_name(cls, value: object) -> object:
-        return {"name": value} if isinstance(value, str) else value
+    def _gathered(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return {"name": value} if isinstance(value, str) else value
+        common = {k: v for k, v in value.items() if k in ("name", "every")}
+        return {**common, "options": {k: v for k, v in value.items() if k not in common}}
 
     @model_validator(mode="after")
     def _known(self) -> ProbeConfig:
         if self.name not in PROBES:
             raise UserError(f"unknown probe '{self.name}'; {nearest(self.name, PROBES)}")
+        self.typed_options()
         return self
+
+    @model_serializer(mode="wrap")
+    def _flat(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        return {**values, **values.pop("options", {})}
+
+    def typed_options(self) -> ProbeOptions:
+        """The probe's options as its own type; raises UserError for one that does not fit."""
+        known = PROBES[self.name].options_type
+        names = ["every", *(field.name for field in dataclasses.fields(known))]
+        for option in self.options.keys() - names:
+            raise UserError(f"probe {self.name}: unknown key '{option}'; {nearest(option, names)}")
+        return build_dataclass(known, self.options, where=f"probe {self.name}")
 
 
 class RunConfig(Options):

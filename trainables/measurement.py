@@ -16,6 +16,9 @@ from geometry.reductions import RowReducer
 from trainables.config import RunConfig
 from trainables.optimizers import OptimizerConfig
 
+PROBE_STATE = "probe."
+"""Prefix that tells a probe's state from a table in a checkpoint's keys."""
+
 Columns = dict[str, Tensor]
 """Columns of one table by name: [rows], or [rows, labels] for a table that has labels."""
 
@@ -43,7 +46,11 @@ class Measurement:
         self.num_steps = config.budget.num_steps(steps_per_epoch)
         self._learning_rate = learning_rate
         context = ProbeContext(layout, reducer, reference)
-        probes = [DueProbe(PROBES[p.name](context), p.every) for p in config.all_probes()]
+        probes = [
+            DueProbe(PROBES[p.name](context, p.typed_options()), p.every)
+            for p in config.all_probes()
+        ]
+        self._probes = {due.probe.name: due.probe for due in probes}
         self._recorder = Recorder(probes, min(steps_per_epoch, self.num_steps), reducer.device)
         self.labels = {p.probe.table: p.probe.labels for p in probes if p.probe.labels}
         self._parts: dict[str, list[Columns]] = {}
@@ -85,20 +92,26 @@ class Measurement:
         return {name: parts[0] for name, parts in self._parts.items()}
 
     def state(self) -> dict[str, Tensor]:
-        """The tables so far under the keys `<run_id>/<table>/<column>`."""
+        """Tables so far and the probes' state: `<run_id>/<table or probe>/<column or key>`."""
+        parts = self.tables() | {
+            f"{PROBE_STATE}{name}": probe.state() for name, probe in self._probes.items()
+        }
         return {
-            f"{self.run_id}/{table}/{column}": values
-            for table, columns in self.tables().items()
-            for column, values in columns.items()
+            f"{self.run_id}/{part}/{key}": values
+            for part, columns in parts.items()
+            for key, values in columns.items()
         }
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take up the tables of a checkpoint."""
-        self._parts = {}
-        for key, values in state.items():
-            run_id, table, column = key.split("/")
+        """Take up the tables and the probes' state of a checkpoint."""
+        parts: dict[str, Columns] = {}
+        for name, values in state.items():
+            run_id, part, key = name.split("/")
             if run_id == self.run_id:
-                self._parts.setdefault(table, [{}])[0][column] = values
+                parts.setdefault(part, {})[key] = values
+        for name, probe in self._probes.items():
+            probe.load(parts.pop(f"{PROBE_STATE}{name}", {}))
+        self._parts = {table: [columns] for table, columns in parts.items()}
 
     def finished_tables(self) -> dict[str, Columns]:
         """The tables with the null model filled in, which needs the whole run."""

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+)
 
 from trainables.errors import UserError, nearest
 
@@ -66,6 +73,17 @@ def build(options: type[O], values: Mapping[str, Any], where: str) -> O:
         return options.model_validate(dict(values))
     except ValidationError as error:
         raise UserError(explain(error, options, where)) from None
+
+
+D = TypeVar("D")
+
+
+def build_dataclass(options: type[D], values: Mapping[str, Any], where: str) -> D:
+    """A validated dataclass from plain values; what is wrong becomes one line."""
+    try:
+        return TypeAdapter(options).validate_python(dict(values))
+    except ValidationError as error:
+        raise UserError(explain(error, Options, where)) from None
 
 
 def explain(error: ValidationError, options: type[Options], where: str) -> str:

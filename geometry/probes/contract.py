@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -62,13 +62,22 @@ class ProbeContext:
     reference: Tensor | None
 
 
+@dataclass(frozen=True)
+class ProbeOptions:
+    """Options of a probe that has none; others subclass it, a default for every field.
+
+    A value out of range raises ValueError in `__post_init__`, in one line for the user.
+    """
+
+
 class Probe(ABC):
     """Measures primitives at a step; derives columns from them once per epoch.
 
     Obligations: `measure` is called once per step at which the probe is due, by the recorder, with
     a row of the recorder's float64 device buffer; it fills that row and returns nothing. It never
     waits for the device (no `.item()`), never touches random generators, module buffers or `.grad`.
-    `derive` is called once per epoch with all rows of that epoch, on the host.
+    `derive` is called once per epoch with all rows of that epoch, on the host. What a probe keeps
+    from one step to the next it gives out in `state`, so that a resumed pass measures the same.
     """
 
     name: ClassVar[str]
@@ -78,9 +87,11 @@ class Probe(ABC):
     columns: ClassVar[tuple[Column, ...]]
     table: ClassVar[str] = "steps"
     """The table that the columns stand in; a probe with labels has one of its own."""
+    options_type: ClassVar[type[ProbeOptions]] = ProbeOptions
 
-    def __init__(self, context: ProbeContext) -> None:
+    def __init__(self, context: ProbeContext, options: ProbeOptions | None = None) -> None:
         self.context = context
+        self.options = self.options_type() if options is None else options
 
     @property
     def labels(self) -> tuple[str, ...] | None:
@@ -103,6 +114,13 @@ class Probe(ABC):
         Shape: [steps, num_primitives] -> one [steps] tensor per column, or [steps, labels] for a
         probe that has labels. Undefined values (0/0) are NaN, never a number.
         """
+
+    def state(self) -> dict[str, Tensor]:
+        """What the probe carries from step to step, by name; empty for most."""
+        return {}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take up what `state` gave."""
 
     def reference(self) -> Tensor:
         """The reference w*; raises ValueError for a probe built without one."""

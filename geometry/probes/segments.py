@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from geometry.probes.contract import Column, Probe, ProbeContext, StepView
+from geometry.probes.contract import Column, Probe, ProbeContext, ProbeOptions, StepView
 from geometry.probes.path import NUM_PATH_SUMS, PATH_COLUMNS, path_body, path_columns
 
 GROUPS = ("weights", "biases", "normalisation")
@@ -23,8 +23,8 @@ class LayersProbe(Probe):
     needs_update: ClassVar[bool] = False
     columns: ClassVar[tuple[Column, ...]] = PATH_COLUMNS
 
-    def __init__(self, context: ProbeContext) -> None:
-        super().__init__(context)
+    def __init__(self, context: ProbeContext, options: ProbeOptions | None = None) -> None:
+        super().__init__(context, options)
         device = self.reference().device
         rows = [segment.num_rows for segment in context.layout.segments]
         self._rows = torch.tensor(rows, device=device)
@@ -56,8 +56,8 @@ class GroupsProbe(LayersProbe):
     name: ClassVar[str] = "groups"
     table: ClassVar[str] = "groups"
 
-    def __init__(self, context: ProbeContext) -> None:
-        super().__init__(context)
+    def __init__(self, context: ProbeContext, options: ProbeOptions | None = None) -> None:
+        super().__init__(context, options)
         present = [segment.group for segment in context.layout.segments]
         self._labels = tuple(group for group in GROUPS if group in present)
         members = [[group == label for group in present] for label in self._labels]

@@ -102,10 +102,12 @@ def test_the_report_is_one_file_and_the_figures_are_files(store: Store) -> None:
     assert json.loads((folder / "summary.json").read_text())
 
 
-def test_every_run_is_in_mlflow_as_it_is_in_the_store(store: Store) -> None:
+def test_every_run_is_in_mlflow_as_it_is_in_the_store(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import mlflow
 
-    mlflow.set_tracking_uri(f"sqlite:///{store.root}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store.root}/mlflow.db")
     found = mlflow.search_runs(
         experiment_names=["optpath"], filter_string="tags.`optpath.kind` = 'run'"
     ).set_index("tags.optpath.run_id")
@@ -127,10 +129,12 @@ def test_every_run_is_in_mlflow_as_it_is_in_the_store(store: Store) -> None:
         assert {"config.yaml", "steps.parquet", "epochs.parquet", "manifest.json"} <= artifacts
 
 
-def test_the_sweeps_own_run_says_the_verdict_and_has_the_report(store: Store) -> None:
+def test_the_sweeps_own_run_says_the_verdict_and_has_the_report(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import mlflow
 
-    mlflow.set_tracking_uri(f"sqlite:///{store.root}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store.root}/mlflow.db")
     found = mlflow.search_runs(
         experiment_names=["optpath"], filter_string="tags.`optpath.kind` = 'sweep'"
     )
@@ -262,10 +266,11 @@ def reaches(store: Store, epoch: int) -> Callable[[], bool]:
 
 
 def mlflow_states(store: Store) -> set[str]:
-    import mlflow
+    from mlflow import MlflowClient
 
-    mlflow.set_tracking_uri(f"sqlite:///{store.root}/mlflow.db")
-    return set(mlflow.search_runs(experiment_names=["optpath"])["status"])
+    client = MlflowClient(f"sqlite:///{store.root}/mlflow.db")
+    experiment = client.get_experiment_by_name("optpath")
+    return {run.info.status for run in client.search_runs([experiment.experiment_id])}
 
 
 def stop(process: subprocess.Popen[str], number: signal.Signals) -> str:
