@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from geometry.probes.contract import Probe, StepView
+from geometry.probes.contract import Probe, StepView, SumsProbe, measure_together
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,21 @@ class Recorder:
         for due in probes:
             if due.every != 1 and due.probe.labels is None:
                 raise ValueError(f"probe {due.probe.name}: every must be 1 in the steps table")
-        self.probes = tuple(probes)
         self.needs_update = any(due.probe.needs_update for due in probes)
-        self._widths = [1, *(due.probe.num_primitives for due in probes)]
+        swept = [due for due in probes if isinstance(due.probe, SumsProbe) and due.every == 1]
+        self._swept = [due.probe for due in swept if isinstance(due.probe, SumsProbe)]
+        self._sweep_after = any(probe.needs_update for probe in self._swept)
+        self._others = [due for due in probes if due not in swept]
+        self.probes = tuple(probes)
+        self._stored = (*swept, *self._others)
+        self._widths = [1, *(due.probe.num_primitives for due in self._stored)]
+        num_swept = sum(probe.num_primitives for probe in self._swept)
         shape = (capacity, sum(self._widths))
         self._buffer = torch.zeros(shape, dtype=torch.float64, device=device)
         # a view per row and probe, made once: on small networks that takes as long as a sum
-        parts = torch.split(self._buffer, self._widths, dim=1)
-        self._losses, *self._cells = (part.unbind(0) for part in parts)
+        widths = [1, num_swept, *(due.probe.num_primitives for due in self._others)]
+        parts = torch.split(self._buffer, widths, dim=1)
+        self._losses, self._sums, *self._cells = (part.unbind(0) for part in parts)
         self._steps: list[int] = []
 
     def before_update(self, view: StepView, loss: Tensor) -> None:
@@ -66,7 +73,9 @@ class Recorder:
 
     def _measure(self, view: StepView, *, after: bool) -> None:
         row = len(self._steps) - 1
-        for due, cells in zip(self.probes, self._cells, strict=True):
+        if self._swept and self._sweep_after == after:
+            measure_together(self._swept, view, self._sums[row])
+        for due, cells in zip(self._others, self._cells, strict=True):
             if due.probe.needs_update == after and view.step % due.every == 0:
                 due.probe.measure(view, cells[row])
 
@@ -75,11 +84,12 @@ class Recorder:
         steps = torch.tensor(self._steps, dtype=torch.int64)
         rows = self._buffer[: len(self._steps)].cpu()
         losses, *primitives = torch.split(rows, self._widths, dim=1)
-        recorded = [
-            _derive(due, steps, values) for due, values in zip(self.probes, primitives, strict=True)
-        ]
+        recorded = {
+            due: _derive(due, steps, values)
+            for due, values in zip(self._stored, primitives, strict=True)
+        }
         self._steps.clear()
-        return steps, losses[:, 0].clone(), recorded
+        return steps, losses[:, 0].clone(), [recorded[due] for due in self.probes]
 
 
 def _derive(due: DueProbe, steps: Tensor, primitives: Tensor) -> Recorded:

@@ -21,17 +21,34 @@ BLOCKS = {"cpu": 2**20, "cuda": 2**22}
 ours, untuned: three blocks of scratch are then one vector of 12 M weights, and less of longer ones.
 """
 
-NUM_SCRATCH = 2
-"""Scratch blocks that a body may fill: enough for two differences at a time."""
 
-Body = Callable[[slice, Sequence[Tensor]], Sequence[tuple[Tensor, Tensor]]]
+class Scratch:
+    """Tensors of a block's length to build vectors in: made when first asked for, then kept."""
+
+    def __init__(self, pool: list[Tensor], length: int) -> None:
+        self._pool = pool
+        self._length = length
+        self._views: list[Tensor] = []
+
+    def __getitem__(self, index: int) -> Tensor:
+        """The scratch tensor of that number; all blocks share its memory."""
+        while len(self._views) <= index:
+            if len(self._pool) == len(self._views):
+                self._pool.append(torch.empty_like(self._pool[0]))
+            # views are made once: on small networks making them takes as long as the sums
+            self._views.append(self._pool[len(self._views)][: self._length])
+        return self._views[index]
+
+
+Body = Callable[[slice, Scratch], Sequence[tuple[Tensor, Tensor]]]
 """Given a block and scratch tensors of its length, the pairs of vectors whose products to sum."""
 
 
 class RowReducer:
     """Computes sums sum_i x_i y_i of several pairs of vectors built on the fly, block by block.
 
-    Memory: 3 blocks of scratch and one partial sum per row of 256 elements and pair.
+    Memory: a block for products, one for every vector that the pairs have built, and one partial
+    sum per row of 256 elements and pair.
     """
 
     def __init__(self, size: int, device: torch.device, dtype: torch.dtype) -> None:
@@ -40,11 +57,14 @@ class RowReducer:
         self.size = size
         self.device = device
         self.block = min(size, BLOCKS[device.type])
-        shape = (NUM_SCRATCH + 1, self.block)
-        scratch = torch.empty(shape, device=device, dtype=dtype).unbind(0)
+        product = torch.empty(self.block, device=device, dtype=dtype)
+        pool = [torch.empty_like(product)]
         spans = [slice(i, min(i + self.block, size)) for i in range(0, size, self.block)]
-        # views are made once: on small networks making them takes as long as the sums
-        self._blocks = [(span, *_split(scratch, span.stop - span.start)) for span in spans]
+        lengths = [span.stop - span.start for span in spans]
+        self._blocks = [
+            (span, Scratch(pool, length), product[:length])
+            for span, length in zip(spans, lengths, strict=True)
+        ]
         self._partials: dict[int, tuple[Tensor, list[tuple[Tensor, ...]]]] = {}
 
     def sums(self, num_sums: int, body: Body, out: Tensor) -> None:
@@ -74,13 +94,8 @@ class RowReducer:
     def _targets(self, num_sums: int) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
         """The row sums of that many pairs, and their parts by block and pair."""
         if num_sums not in self._partials:
-            partials = self._blocks[0][2].new_empty(num_sums, self.size // ROW)
+            _, _, product = self._blocks[0]
+            partials = product.new_empty(num_sums, self.size // ROW)
             parts = torch.split(partials, self.block // ROW, dim=1)
             self._partials[num_sums] = partials, [part.unbind(0) for part in parts]
         return self._partials[num_sums]
-
-
-def _split(scratch: Sequence[Tensor], length: int) -> tuple[list[Tensor], Tensor]:
-    """Scratch for a body, and for its products, of a block's length."""
-    *free, product = (part[:length] for part in scratch)
-    return free, product

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from geometry.flat import FlatLayout
-from geometry.reductions import RowReducer
+from geometry.reductions import RowReducer, Scratch
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ class Probe(ABC):
     name: ClassVar[str]
     needs_reference: ClassVar[bool]
     needs_update: ClassVar[bool]
-    """Called after the update, with `weights_after`, if true; before the update if false."""
+    """Called after the update, with `weights_after`, if true; before the update if false. A probe
+    of sums that needs no update may be called at either time: w_t and G_t are the same."""
     columns: ClassVar[tuple[Column, ...]]
     table: ClassVar[str] = "steps"
     """The table that the columns stand in; a probe with labels has one of its own."""
@@ -120,10 +122,67 @@ class Probe(ABC):
         return {}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take up what `state` gave."""
+        """Take up what `state` gave; raises ValueError if the probe keeps nothing."""
+        if state:
+            raise ValueError(f"probe {self.name} keeps no state, and was given {sorted(state)}")
 
     def reference(self) -> Tensor:
         """The reference w*; raises ValueError for a probe built without one."""
         if self.context.reference is None:
             raise ValueError(f"probe {self.name} needs a reference")
         return self.context.reference
+
+
+class StepBlock:
+    """One block of a step's vectors; a vector that several probes need is formed once."""
+
+    def __init__(self, step: StepView, span: slice, scratch: Scratch) -> None:
+        self.step = step
+        self.span = span
+        self.weights = step.weights[span]
+        self.gradient = step.gradient[span]
+        self._scratch = scratch
+        self._formed: dict[object, Tensor] = {}
+
+    def displacement(self, reference: Tensor) -> Tensor:
+        """D_t = w_t - w*, within the block."""
+        return self.formed(
+            ("displacement", id(reference)),
+            lambda out: torch.sub(self.weights, reference[self.span], out=out),
+        )
+
+    def update(self) -> Tensor:
+        """U_t = w_{t+1} - w_t, within the block."""
+        after = self.step.weights_after
+        return self.formed("update", lambda out: torch.sub(after[self.span], self.weights, out=out))
+
+    def formed(self, name: object, form: Callable[[Tensor], Tensor]) -> Tensor:
+        """The vector of that name, formed in scratch when first asked for."""
+        if name not in self._formed:
+            self._formed[name] = form(self._scratch[len(self._formed)])
+        return self._formed[name]
+
+
+class SumsProbe(Probe):
+    """A probe whose primitives are sums sum_i x_i y_i over the whole vectors.
+
+    The recorder forms the sums of all such probes in one sweep through memory.
+    """
+
+    @abstractmethod
+    def products(self, block: StepBlock) -> Sequence[tuple[Tensor, Tensor]]:
+        """The pairs (x, y) within a block, one per primitive."""
+
+    def measure(self, step: StepView, out: Tensor) -> None:
+        """The sums by themselves."""
+        measure_together([self], step, out)
+
+
+def measure_together(probes: Sequence[SumsProbe], step: StepView, out: Tensor) -> None:
+    """Write the probes' primitives one after the other to `out`, in one sweep through memory."""
+
+    def body(span: slice, scratch: Scratch) -> list[tuple[Tensor, Tensor]]:
+        block = StepBlock(step, span, scratch)
+        return [pair for probe in probes for pair in probe.products(block)]
+
+    probes[0].context.reducer.sums(out.numel(), body, out)

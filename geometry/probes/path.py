@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from geometry import path
-from geometry.probes.contract import Column, Probe, StepView
-from geometry.reductions import Body
+from geometry.probes.contract import Column, StepBlock, SumsProbe
 
 PATH_COLUMNS = (
     Column("distance", "weight", "‖w_t - w*‖"),
@@ -45,15 +43,10 @@ PATH_COLUMNS = (
 NUM_PATH_SUMS = 3
 
 
-def path_body(step: StepView, reference: Tensor) -> Body:
+def path_products(block: StepBlock, reference: Tensor) -> Sequence[tuple[Tensor, Tensor]]:
     """The products whose sums are <G, D>, ‖G‖^2 and ‖D‖^2, with D = w_t - w*."""
-
-    def body(block: slice, scratch: Sequence[Tensor]) -> Sequence[tuple[Tensor, Tensor]]:
-        gradient = step.gradient[block]
-        displacement = torch.sub(step.weights[block], reference[block], out=scratch[0])
-        return (gradient, displacement), (gradient, gradient), (displacement, displacement)
-
-    return body
+    gradient, displacement = block.gradient, block.displacement(reference)
+    return (gradient, displacement), (gradient, gradient), (displacement, displacement)
 
 
 def path_columns(inner: Tensor, gradient_squared: Tensor, distance_squared: Tensor) -> list[Tensor]:
@@ -70,7 +63,7 @@ def path_columns(inner: Tensor, gradient_squared: Tensor, distance_squared: Tens
     ]
 
 
-class PathProbe(Probe):
+class PathProbe(SumsProbe):
     """RSI, EB, gamma and the locally optimal step size at every step (P1 algorithm 1, l. 9-10)."""
 
     name: ClassVar[str] = "path"
@@ -83,9 +76,9 @@ class PathProbe(Probe):
         """The three sums."""
         return NUM_PATH_SUMS
 
-    def measure(self, step: StepView, out: Tensor) -> None:
+    def products(self, block: StepBlock) -> Sequence[tuple[Tensor, Tensor]]:
         """<G, D>, ‖G‖^2, ‖D‖^2."""
-        self.context.reducer.sums(NUM_PATH_SUMS, path_body(step, self.reference()), out)
+        return path_products(block, self.reference())
 
     def derive(self, primitives: Tensor) -> Sequence[Tensor]:
         """The path columns."""

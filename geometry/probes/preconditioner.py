@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from geometry.probes.contract import Column, Probe, StepView
+from geometry.probes.contract import Column, StepBlock, SumsProbe
 
 
-class PreconditionerProbe(Probe):
+class PreconditionerProbe(SumsProbe):
     """<G_t, P_t G_t> and ‖P_t G_t‖, P_t the optimizer's diagonal scaling; P = 1 if it has none."""
 
     name: ClassVar[str] = "preconditioner"
@@ -26,18 +26,15 @@ class PreconditionerProbe(Probe):
         """The two sums."""
         return 2
 
-    def measure(self, step: StepView, out: Tensor) -> None:
+    def products(self, block: StepBlock) -> Sequence[tuple[Tensor, Tensor]]:
         """<G, PG> and ‖PG‖^2."""
-        scaling = step.preconditioner
-
-        def body(block: slice, scratch: Sequence[Tensor]) -> Sequence[tuple[Tensor, Tensor]]:
-            gradient = step.gradient[block]
-            if scaling is None:
-                return (gradient, gradient), (gradient, gradient)
-            scaled = scaling(block, scratch[0]).mul_(gradient)
-            return (gradient, scaled), (scaled, scaled)
-
-        self.context.reducer.sums(2, body, out)
+        gradient, scaling = block.gradient, block.step.preconditioner
+        if scaling is None:
+            return (gradient, gradient), (gradient, gradient)
+        scaled = block.formed(
+            "scaled gradient", lambda out: scaling(block.span, out).mul_(gradient)
+        )
+        return (gradient, scaled), (scaled, scaled)
 
     def derive(self, primitives: Tensor) -> Sequence[Tensor]:
         """The inner product as it is, and the norm."""

@@ -8,8 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from geometry.probes.contract import Column, Probe, ProbeContext, ProbeOptions, StepView
-from geometry.probes.path import NUM_PATH_SUMS, PATH_COLUMNS, path_body, path_columns
+from geometry.probes.contract import Column, Probe, ProbeContext, ProbeOptions, StepBlock, StepView
+from geometry.probes.path import NUM_PATH_SUMS, PATH_COLUMNS, path_columns, path_products
+from geometry.reductions import Scratch
 
 GROUPS = ("weights", "biases", "normalisation")
 
@@ -41,8 +42,14 @@ class LayersProbe(Probe):
 
     def measure(self, step: StepView, out: Tensor) -> None:
         """<G, D>, ‖G‖^2, ‖D‖^2 of every label."""
-        sums = out.view(NUM_PATH_SUMS, -1)
-        body = path_body(step, self.reference())
+        self._measure_layers(step, out.view(NUM_PATH_SUMS, -1))
+
+    def _measure_layers(self, step: StepView, sums: Tensor) -> None:
+        reference = self.reference()
+
+        def body(span: slice, scratch: Scratch) -> Sequence[tuple[Tensor, Tensor]]:
+            return path_products(StepBlock(step, span, scratch), reference)
+
         self.context.reducer.segment_sums(NUM_PATH_SUMS, body, self._rows, sums)
 
     def derive(self, primitives: Tensor) -> Sequence[Tensor]:
@@ -71,7 +78,6 @@ class GroupsProbe(LayersProbe):
     def measure(self, step: StepView, out: Tensor) -> None:
         """The layers' sums added up by group."""
         layers = out.new_empty(NUM_PATH_SUMS, len(self._rows))
-        body = path_body(step, self.reference())
-        self.context.reducer.segment_sums(NUM_PATH_SUMS, body, self._rows, layers)
+        self._measure_layers(step, layers)
         grouped = (layers.unsqueeze(1) * self._members).sum(2)
         out.copy_(grouped.view(-1))

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from geometry.probes.contract import Column, Probe, StepView
+from geometry.probes.contract import Column, StepBlock, SumsProbe
 
 
-class UpdateProbe(Probe):
+class UpdateProbe(SumsProbe):
     """‖U_t‖ and <U_t, w_t - w*>, whose sign is normally negative."""
 
     name: ClassVar[str] = "update"
@@ -27,17 +26,10 @@ class UpdateProbe(Probe):
         """The two sums."""
         return 2
 
-    def measure(self, step: StepView, out: Tensor) -> None:
+    def products(self, block: StepBlock) -> Sequence[tuple[Tensor, Tensor]]:
         """‖U‖^2 and <U, D>."""
-        reference = self.reference()
-
-        def body(block: slice, scratch: Sequence[Tensor]) -> Sequence[tuple[Tensor, Tensor]]:
-            weights = step.weights[block]
-            update = torch.sub(step.weights_after[block], weights, out=scratch[0])
-            displacement = torch.sub(weights, reference[block], out=scratch[1])
-            return (update, update), (update, displacement)
-
-        self.context.reducer.sums(2, body, out)
+        update = block.update()
+        return (update, update), (update, block.displacement(self.reference()))
 
     def derive(self, primitives: Tensor) -> Sequence[Tensor]:
         """The norm, and the inner product as it is."""

@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from geometry.probes.contract import Column, Probe, StepView
+from geometry.probes.contract import Column, StepBlock, SumsProbe
 
 
-class WeightDecayProbe(Probe):
+class WeightDecayProbe(SumsProbe):
     """‖G_t + lambda w_t‖ and <G_t + lambda w_t, w_t - w*>; equal to G's own where lambda is 0."""
 
     name: ClassVar[str] = "weight_decay"
@@ -27,17 +27,14 @@ class WeightDecayProbe(Probe):
         """The two sums."""
         return 2
 
-    def measure(self, step: StepView, out: Tensor) -> None:
+    def products(self, block: StepBlock) -> Sequence[tuple[Tensor, Tensor]]:
         """‖G + lambda w‖^2 and <G + lambda w, D>."""
-        reference = self.reference()
-
-        def body(block: slice, scratch: Sequence[Tensor]) -> Sequence[tuple[Tensor, Tensor]]:
-            weights, gradient = step.weights[block], step.gradient[block]
-            decayed = torch.add(gradient, weights, alpha=step.weight_decay, out=scratch[0])
-            displacement = torch.sub(weights, reference[block], out=scratch[1])
-            return (decayed, decayed), (decayed, displacement)
-
-        self.context.reducer.sums(2, body, out)
+        decay = block.step.weight_decay
+        decayed = block.formed(
+            "decayed gradient",
+            lambda out: torch.add(block.gradient, block.weights, alpha=decay, out=out),
+        )
+        return (decayed, decayed), (decayed, block.displacement(self.reference()))
 
     def derive(self, primitives: Tensor) -> Sequence[Tensor]:
         """The norm, and the inner product as it is."""

@@ -16,6 +16,7 @@ from geometry.recorder import DueProbe, Recorder
 from geometry.reductions import RowReducer
 from trainables.config import RunConfig
 from trainables.job import Progress
+from trainables.optimizers import OPTIMIZERS
 from trainables.store import Store, read_table
 from trainables.trajectory import Trajectory
 
@@ -86,6 +87,26 @@ def _surroundings(built: Trajectory, view: Any) -> list[torch.Tensor]:
 
 def _equal(left: list[torch.Tensor], right: list[torch.Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_gradient_seen_after_the_update_is_the_one_before(
+    tiny: Tiny, trajectory: Build, name: str
+) -> None:
+    """Probes of sums are swept after the update where one of them needs it."""
+    built = trajectory(tiny(optimizer={"name": name, "weight_decay": 0.1}))
+
+    class Watched:
+        needs_update = True
+
+        def before_update(self, view: Any, loss: torch.Tensor) -> None:
+            self.before = view.weights.clone(), view.gradient.clone()
+
+        def after_update(self, view: Any) -> None:
+            assert _equal([view.weights, view.gradient], [*self.before])
+            assert not torch.equal(view.weights_after, view.weights)
+
+    built.advance(3, [Watched()])
 
 
 class NoHostSync(TorchDispatchMode):
