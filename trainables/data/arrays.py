@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,9 +20,9 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from trainables.data.cache import CachedArrays
 from trainables.data.contract import ImageData, ImageSplit
 from trainables.data.images import Cut, ImageConfig, cut_parts, statistics
-from trainables.errors import UserError
 
 CACHE_VERSION = 1
 """Raised when the same source files come to be decoded differently."""
@@ -118,22 +114,8 @@ class StoredImages(ImageConfig, ABC):
         return stored, source.class_names
 
 
-@dataclass(frozen=True)
-class StoredArrays:
-    """The files of one key."""
-
-    folder: Path
-    key: str
-
-    def complete(self) -> bool:
-        """True if everything was written."""
-        return self._summary_file.is_file()
-
-    @cached_property
-    def summary(self) -> dict[str, Any]:
-        """Parts, digest of their content, mean and standard deviation of the training split."""
-        loaded: dict[str, Any] = json.loads(self._summary_file.read_text())
-        return loaded
+class StoredArrays(CachedArrays):
+    """The files of one key; its summary: parts, digest, mean and deviation of the training split."""
 
     def write(self, parts: Mapping[str, Part], split_seed: int, train: Cut) -> None:
         """Decode and store all parts.
@@ -144,60 +126,18 @@ class StoredArrays:
         content = hashlib.sha256()
         for name, part in parts.items():
             order = split_order(len(part.labels), split_seed)
-            with self._new_file(self._array_file(name, "labels")) as file:
+            with self.new_array(name, "labels") as file:
                 labels = np.ascontiguousarray(part.labels[order])
                 np.save(file, labels)
             content.update(labels.tobytes())
-            with self._new_file(self._array_file(name, "images")) as file:
+            with self.new_array(name, "images") as file:
                 _write_images(file, part, order, content)
         mean, std = statistics(train.of({train.part: self.read(train.part)}).images)
-        summary = {"parts": list(parts), "digest": content.hexdigest(), "mean": mean, "std": std}
-        with self._new_file(self._summary_file) as file:
-            file.write(json.dumps(summary).encode())
+        self.finish({"parts": list(parts), "digest": content.hexdigest(), "mean": mean, "std": std})
 
     def read(self, part: str) -> ImageSplit:
-        """One part, memory-mapped.
-
-        Raises:
-            UserError: a file is damaged.
-        """
-        return ImageSplit(*(self._map(self._array_file(part, w)) for w in ("images", "labels")))
-
-    def _map(self, path: Path) -> NDArray[Any]:
-        try:
-            # Copy-on-write: shared by all processes as long as nobody writes, and nobody does;
-            # a read-only map would make torch.from_numpy warn.
-            mapped: NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(
-                f"{path}: damaged ({error}); delete {self._summary_file} to have it made anew"
-            ) from None
-        return mapped
-
-    @property
-    def _summary_file(self) -> Path:
-        return self.folder / f"{self.key}.json"
-
-    def _array_file(self, part: str, what: str) -> Path:
-        return self.folder / f"{self.key}-{part}-{what}.npy"
-
-    @contextmanager
-    def _new_file(self, path: Path) -> Iterator[IO[bytes]]:
-        # Written under another name and renamed: who finds the name finds the whole file.
-        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                yield file
-            os.replace(temporary, path)
-        except OSError as error:
-            raise UserError(
-                f"{self.folder}: cannot store decoded images there ({error.strerror or error}); "
-                "make room, or set OPTPATH_DATA to a folder that can be written to"
-            ) from None
-        finally:
-            if temporary.exists():
-                temporary.unlink()
+        """One part, memory-mapped; raises UserError where a file is damaged."""
+        return ImageSplit(self.array(part, "images"), self.array(part, "labels"))
 
 
 def _write_images(file: IO[bytes], part: Part, order: Indices, content: Any) -> None:
