@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.sources import MlflowSource, Source, StoreSource, TableName
+from analysis.sources import MlflowSource, Source, StoreSource
 from trainables.store import UserError, write_bytes, write_table
 
 STATE_COLUMNS = (
@@ -99,9 +99,9 @@ def load_sweep(
     if storage is not None and tracking_uri is not None:
         raise UserError("load_sweep: give storage or tracking_uri, not both")
     if tracking_uri is not None:
-        return _load(name, MlflowSource(name, tracking_uri))
+        return sweep_from(name, MlflowSource(name, tracking_uri))
     root = Path(storage or os.environ.get("OPTPATH_STORAGE") or "optpath-results")
-    return _load(name, StoreSource(name, root))
+    return sweep_from(name, StoreSource(name, root))
 
 
 def export_table(sweep: Sweep, table: str, path: Path | str) -> None:
@@ -128,7 +128,7 @@ def axis_value(run: Mapping[str, Any], axis: str) -> Any:
     """The planned run's value of a dotted config field, as a plain label; None: the default."""
     if axis in run["axes"]:
         return plain_label(run["axes"][axis])
-    return _flatten(run["config"]).get(axis)
+    return flatten(run["config"]).get(axis)
 
 
 def plain_label(value: Any) -> Any:
@@ -141,7 +141,8 @@ def plain_label(value: Any) -> Any:
     return value
 
 
-def _load(name: str, source: Source) -> Sweep:
+def sweep_from(name: str, source: Source) -> Sweep:
+    """The tables of a sweep, from wherever the source has them."""
     plan = source.plan()
     found = ((run["run_id"], source.manifest(run["run_id"])) for run in plan["runs"])
     manifests = {run_id: manifest for run_id, manifest in found if manifest is not None}
@@ -199,18 +200,19 @@ def _describe(run: Mapping[str, Any]) -> str:
 def _varied_fields(plan: Mapping[str, Any]) -> list[str]:
     runs = plan["runs"]
     axes = list(dict.fromkeys(a for about in plan["ablations"].values() for a in about["axes"]))
-    flat = [_flatten(run["config"]) for run in runs]
+    flat = [flatten(run["config"]) for run in runs]
     names = dict.fromkeys(name for config in flat for name in config)
     varied = [name for name in names if len({config.get(name) for config in flat}) > 1]
     covered = tuple(f"{axis}." for axis in axes)
     return axes + [name for name in varied if name not in axes and not name.startswith(covered)]
 
 
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested config values under dotted fields, each as a plain label."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
-            flat.update(_flatten(value, f"{prefix}{key}."))
+            flat.update(flatten(value, f"{prefix}{key}."))
         else:
             flat[prefix + key] = plain_label(value)
     return flat
@@ -229,8 +231,7 @@ def _typed(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _epochs(source: Source, run_ids: Iterable[str]) -> pd.DataFrame:
-    name: TableName = "epochs"
-    tables = (source.table(run_id, name, None) for run_id in run_ids)
+    tables = (source.table(run_id, "epochs", None) for run_id in run_ids)
     return _concat(
         [table for table in tables if table is not None], ["run_id", "epoch", "num_steps"]
     )

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pandas as pd
 import pyarrow as pa
@@ -19,8 +19,6 @@ from trainables.store import Store, StoreDamaged, UserError, read_sealed
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-
-TableName = Literal["steps", "epochs"]
 
 EXPERIMENT = "optpath"
 """The MLflow experiment that holds every sweep."""
@@ -48,9 +46,12 @@ class Source(Protocol):
         """State and words for a run without manifest: failed, unfinished, or not started."""
 
     def table(
-        self, run_id: str, name: TableName, columns: Sequence[str] | None
+        self, run_id: str, name: str, columns: Sequence[str] | None
     ) -> pd.DataFrame | None:
-        """That table of the run, None if it has none; columns that it lacks are left out."""
+        """That table of the run (steps, epochs, or a probe's own), None if it has none.
+
+        Columns that it lacks are left out.
+        """
 
 
 class StoreSource:
@@ -94,9 +95,9 @@ class StoreSource:
         return "unfinished", f"unfinished: {progress['phase']} at {done}"
 
     def table(
-        self, run_id: str, name: TableName, columns: Sequence[str] | None
+        self, run_id: str, name: str, columns: Sequence[str] | None
     ) -> pd.DataFrame | None:
-        """steps.parquet or epochs.parquet of the run's folder."""
+        """The table's parquet file in the run's folder."""
         path = self._store.run(run_id).path / f"{name}.parquet"
         return read_columns(path, columns) if path.is_file() else None
 
@@ -146,9 +147,9 @@ class MlflowSource:
         return "unfinished", "unfinished, or its tables are not synced to this server"
 
     def table(
-        self, run_id: str, name: TableName, columns: Sequence[str] | None
+        self, run_id: str, name: str, columns: Sequence[str] | None
     ) -> pd.DataFrame | None:
-        """steps.parquet or epochs.parquet among the child run's artifacts."""
+        """The table's parquet file among the child run's artifacts."""
         child = self._children.get(run_id)
         if child is None:
             return None
