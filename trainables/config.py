@@ -7,7 +7,15 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from geometry.probes.contract import ProbeOptions
 from geometry.probes.registry import PROBES
@@ -20,7 +28,7 @@ from trainables.optimizers import OPTIMIZERS, OptimizerConfig
 from trainables.randomness import fold
 from trainables.registry import Options, build, build_dataclass, member_of
 from trainables.schedules import SCHEDULES, ScheduleConfig
-from trainables.tasks.contract import TaskConfig
+from trainables.tasks.contract import ExampleTaskConfig, TaskConfig
 from trainables.tasks.registry import TASKS
 
 SEED_NAMES = ("init", "data_order", "augmentation", "dropout")
@@ -128,6 +136,24 @@ class ProbeConfig(Options):
         return build_dataclass(known, self.options, where=f"probe {self.name}")
 
 
+COUNT = TypeAdapter[int](Annotated[int, Field(ge=1)])
+
+
+def count_or(word: str) -> BeforeValidator:
+    """Pydantic metadata of a field that holds a count from 1 on, or that word."""
+
+    def check(value: object) -> int | str:
+        if value == word:
+            return word
+        try:
+            return COUNT.validate_python(value)
+        except ValidationError as error:
+            found = error.errors()[0]["msg"]
+            raise ValueError(f"{found[0].lower()}{found[1:]}, or {word}, got {value!r}") from None
+
+    return BeforeValidator(check)
+
+
 class RunConfig(Options):
     """One run: a training, its budget, and what is measured along it."""
 
@@ -153,8 +179,12 @@ class RunConfig(Options):
     """How the learning rate changes over the steps."""
     learning_rate: LearningRate = LearningRate(base=0.01)
     """The learning rate and its rule in the batch size."""
-    batch_size: int = Field(default=64, ge=1)
-    """Examples per minibatch; the last, smaller minibatch of an epoch is dropped, as in P1."""
+    batch_size: Annotated[int | Literal["full"], count_or("full")] = 64
+    """Examples per minibatch; the last, smaller minibatch of an epoch is dropped, as in P1.
+    full: a step is one exact pass over the training examples, clean and in order (P2 section 2)."""
+    chunk: Annotated[int | Literal["auto"], count_or("auto")] = "auto"
+    """Most examples of a full batch that are computed at a time, auto: what fits the memory set
+    aside for it. Batch normalisation sees one chunk at a time. No meaning for minibatches."""
     budget: Budget = Budget(epochs=40)
     """Length of the training."""
     seed: int = Field(default=0, ge=0)
@@ -201,6 +231,14 @@ class RunConfig(Options):
         if self.memory_format == "auto":
             return self.model.channels_last
         return self.memory_format == "channels_last"
+
+    def examples_per_step(self, num_train: int) -> int:
+        """The batch size as a number: all `num_train` training examples if it is full."""
+        return num_train if self.batch_size == "full" else self.batch_size
+
+    def steps_per_epoch(self, num_train: int) -> int:
+        """Whole minibatches in the training examples; 1 if the batch size is full."""
+        return num_train // self.examples_per_step(num_train)
 
     def all_probes(self) -> tuple[ProbeConfig, ...]:
         """The run's probes and those that its optimizer's null model needs."""

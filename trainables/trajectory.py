@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from geometry.flat import FlatParameters, parameters_without_gradient
 from geometry.probes.contract import StepView
+from trainables.clipping import ClippedStep
 from trainables.config import RunConfig
+from trainables.full_batch import add_gradient, training_chunks
 from trainables.randomness import reseed_default, seeded
-from trainables.tasks.contract import Task
+from trainables.tasks.contract import ExampleTask, Task
 
 
 class Observer(Protocol):
@@ -49,21 +51,24 @@ class Trajectory:
         with seeded(config.seed_for("init"), "init"):
             self.model = task.build_model().to(device)
         self.model.train()
+        self._chunks = training_chunks(config, task)
         self._draws, without = self._dry_run()
         self.flat = FlatParameters(
             self.model, channels_last=config.channels_last(), without=without
         )
         self.optimizer = config.optimizer.build(self.flat.parameter)
+        clip = config.optimizer.gradient_clip
+        self._clipped_step = None if clip is None else ClippedStep(self.flat, clip)
         self._weights_before = torch.empty(0, device=device)
         self._no_weights = self.flat.weights[:0]
-        self._learning_rate = config.learning_rate.at(config.batch_size)
+        self._learning_rate = config.learning_rate.at(self._examples_per_step())
 
     def _dry_run(self) -> tuple[bool, set[str]]:
         """Whether the model draws random numbers, and which parameters get no gradient."""
         model = copy.deepcopy(self.model)
         reseed_default(self.config.seed_for("dropout"), 0, self.device)
         before = self._generator_state()
-        self._loss(model, 0).backward()  # type: ignore[no-untyped-call]
+        self._add_gradient(model, 0, self._chunks[:1])
         return not torch.equal(before, self._generator_state()), parameters_without_gradient(model)
 
     def _generator_state(self) -> Tensor:
@@ -75,9 +80,17 @@ class Trajectory:
         enabled = self.config.precision == "bf16"
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
 
-    def _loss(self, model: nn.Module, step: int) -> Tensor:
+    def _examples_per_step(self) -> int:
+        return self.config.examples_per_step(self._chunks[-1].stop if self._chunks else 0)
+
+    def _add_gradient(self, model: nn.Module, step: int, chunks: Sequence[slice]) -> Tensor:
+        """Add a step's gradient to `.grad`; the step's loss, a device scalar."""
+        if isinstance(self.task, ExampleTask) and chunks:
+            return add_gradient(self.task, model, "train", chunks, self._autocast)
         with self._autocast():
-            return self.task.loss(model, step)
+            loss = self.task.loss(model, step)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
 
     def learning_rate(self, step: int) -> float:
         """eta_t: the configured learning rate times the schedule's factor."""
@@ -98,8 +111,7 @@ class Trajectory:
         if self._draws:
             reseed_default(self.config.seed_for("dropout"), self.step, self.device)
         flat.gradients.zero_()
-        loss = self._loss(self.model, self.step)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = self._add_gradient(self.model, self.step, self._chunks)
         view = StepView(
             step=self.step,
             weights=flat.weights,
@@ -110,11 +122,14 @@ class Trajectory:
             preconditioner=None,
         )
         for observer in observers:
-            observer.before_update(view, loss.detach())
+            observer.before_update(view, loss)
         if keep_weights:
             self._weights_before.copy_(flat.weights)
         self.optimizer.param_groups[0]["lr"] = learning_rate
-        self.optimizer.step()
+        if self._clipped_step is None:
+            self.optimizer.step()
+        else:  # after the observers saw G_t
+            self._clipped_step.take(self.optimizer)
         if keep_weights:
             self._show_update(view, observers)
 

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainables.activations import example_bytes
 from trainables.data.contract import ImageData, ImageSplit
 from trainables.randomness import generator
-from trainables.tasks.contract import Task, TaskConfig
+from trainables.tasks.contract import ExampleTask, ExampleTaskConfig
 
 if TYPE_CHECKING:
     from trainables.config import RunConfig
@@ -21,13 +22,13 @@ EVALUATION_BATCH = 1000
 """Images per evaluation batch; ours, untuned. In evaluation mode it changes no value's meaning."""
 
 
-class Classification(TaskConfig):
+class Classification(ExampleTaskConfig):
     """Cross-entropy over the classes of an image data set; metric: accuracy."""
 
     name: ClassVar[str] = "classification"
     data_kind: ClassVar[str] = "images"
 
-    def bind(self, config: RunConfig, data_root: Path, device: torch.device) -> Task:
+    def bind(self, config: RunConfig, data_root: Path, device: torch.device) -> ExampleTask:
         """The task, with its images as uint8 tensors on the device."""
         return ClassificationTask(config, config.data.load(data_root), device)
 
@@ -36,7 +37,12 @@ class Classification(TaskConfig):
         return config.data.sizes(data_root).train
 
 
-class ClassificationTask(Task):
+
+class ClassificationTask(ExampleTask):
+    def example_bytes(self, config: RunConfig, data_root: Path) -> int:
+        """What one image makes the network keep, in float32."""
+        shape, num_classes = config.data.signature(data_root)
+        return example_bytes(lambda: config.model.build(shape, num_classes), shape)
     """Minibatches by index into device tensors; crops and flips drawn a whole epoch at once."""
 
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
@@ -50,7 +56,8 @@ class ClassificationTask(Task):
         self._channels_last = config.channels_last()
         self.data_digest = data.digest
         self.num_train = len(data.train.labels)
-        self.steps_per_epoch = self.num_train // config.batch_size
+        self.steps_per_epoch = config.steps_per_epoch(self.num_train)
+        self._batch_size = config.examples_per_step(self.num_train)
         splits = {"train": data.train, "validation": data.validation, "test": data.test}
         self._splits = {name: _to_device(s, device) for name, s in splits.items() if s is not None}
         self.splits = tuple(self._splits)
@@ -74,10 +81,19 @@ class ClassificationTask(Task):
 
     def minibatch(self, step: int) -> tuple[Tensor, Tensor]:
         """Augmented, normalised images [b, C, H, W] and labels [b] of a step; a pure function."""
+    def num_examples(self, split: str) -> int:
+        """Number of images of a split."""
+        return len(self._splits[split][1])
+
+    def loss_on(self, model: nn.Module, split: str, examples: slice | Tensor) -> Tensor:
+        """Mean cross-entropy of those images, normalised and not augmented."""
+        images, labels = self._splits[split]
+        return F.cross_entropy(model(self._normalise(images[examples])).float(), labels[examples])
+
         epoch, index = divmod(step, self.steps_per_epoch)
         if epoch != self._drawn_epoch:
             self._draw_epoch(epoch)
-        rows = slice(index * self._config.batch_size, (index + 1) * self._config.batch_size)
+        rows = slice(index * self._batch_size, (index + 1) * self._batch_size)
         chosen = self._order[rows]
         labels = self._splits["train"][1].index_select(0, chosen)
         images = self._padded.index_select(0, chosen)

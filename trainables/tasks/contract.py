@@ -45,6 +45,27 @@ class Task(ABC):
         """
 
 
+class ExampleTask(Task):
+    """A task whose loss is a mean over examples that can be chosen, each counting the same.
+
+    What looks at other examples than a step's minibatch builds on it: full-batch gradient descent
+    (`trainables.full_batch`), gradients of held-out examples.
+    """
+
+    @abstractmethod
+    def num_examples(self, split: str) -> int:
+        """Number of examples of a split."""
+
+    @abstractmethod
+    def loss_on(self, model: nn.Module, split: str, examples: slice | Tensor) -> Tensor:
+        """Mean loss of those examples: clean transform, the model in the mode that it is in.
+
+        `examples` is a slice of the split in its stored order, or indices, int64 [n], on the
+        task's device. No augmentation, no shuffling; a pure function of (model state, examples)
+        but for what the model itself draws.
+        """
+
+
 class TaskConfig(Member, ABC):
     """Options of one task."""
 
@@ -57,4 +78,19 @@ class TaskConfig(Member, ABC):
 
     @abstractmethod
     def num_train(self, config: RunConfig, data_root: Path) -> int:
-        """Number of training examples, cheaply; steps per epoch is its floor over batch size."""
+        """Number of training examples, cheaply; see `RunConfig.steps_per_epoch`."""
+
+
+class ExampleTaskConfig(TaskConfig):
+    """Options of a task that binds to an `ExampleTask`; `batch_size: full` needs one."""
+
+    @abstractmethod
+    def bind(self, config: RunConfig, data_root: Path, device: torch.device) -> ExampleTask:
+        """The task for that run's data, batch size, seeds and precision, on that device."""
+
+    @abstractmethod
+    def example_bytes(self, config: RunConfig, data_root: Path) -> int:
+        """Bytes that one training example keeps between forward and backward pass, at most.
+
+        Estimated without allocating, by `trainables.activations`; `chunk: auto` follows from it.
+        """
