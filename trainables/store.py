@@ -19,17 +19,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
 
 from trainables.errors import UserError as UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STORE_VERSION = 1
 """Layout version; a store written by a newer one is refused."""
@@ -37,6 +38,10 @@ STORE_VERSION = 1
 
 class StoreDamaged(UserError):
     """A stored file does not match what its manifest says of it."""
+
+
+class StoreTooNew(UserError):
+    """A stored file was written by a newer version than this one."""
 
 
 @dataclass(frozen=True)
@@ -150,12 +155,15 @@ def read_sealed(path: Path) -> dict[str, Any] | None:
     if seal != _seal(values) or content != _as_json({**values, "digest": seal}):
         raise StoreDamaged(f"{path}: altered; delete its folder and run again")
     if values["store_version"] > STORE_VERSION:
-        raise UserError(f"{path}: written by a newer optpath; upgrade optpath to read it")
+        raise StoreTooNew(f"{path}: written by a newer optpath; upgrade optpath to read it")
     return values
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write tensors as safetensors, whole or not at all."""
+    # torch takes over a second to import, and those who only read tables never need it
+    from safetensors.torch import save
+
     host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_bytes(path, save(host, metadata=dict(metadata)))
 

@@ -8,28 +8,11 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from geometry.columns import COMMON_COLUMNS as COMMON_COLUMNS
+from geometry.columns import NULL_COLUMNS as NULL_COLUMNS
+from geometry.columns import step_columns as step_columns
 from geometry.probes.contract import Column
 from geometry.probes.registry import PROBES
-
-COMMON_COLUMNS = (
-    Column("loss", "loss", "mean loss of minibatch t at w_t, in train mode"),
-    Column("learning_rate", "weight^2/loss", "eta_t, used in step t"),
-)
-NULL_COLUMNS = (
-    Column("null_gamma", "1", "gamma of the null model aware of step size, norm and momentum (D9)"),
-    Column("null_gamma_closed", "1", "(T - t)^(-1/2), the isotropic random walk (P1 eq. 8)"),
-    Column("null_rsi", "loss/weight^2", "RSI of the aware null model"),
-    Column("null_error_bound", "loss/weight^2", "error bound of the aware null model"),
-    Column("null_local_lr", "weight^2/loss", "locally optimal step size of the aware null model"),
-    Column("null_distance", "weight", "‖w_t - w*‖ of the aware null model"),
-)
-
-
-def step_columns() -> tuple[Column, ...]:
-    """Every column that a steps table can have, with unit and meaning, in the table's order."""
-    path, *others = (probe.columns for probe in PROBES.values() if probe.table == "steps")
-    rest = tuple(column for columns in others for column in columns)
-    return (*COMMON_COLUMNS, *path, *NULL_COLUMNS, *rest)
 
 
 def steps_table(run_id: str, columns: Mapping[str, Tensor], steps_per_epoch: int) -> pd.DataFrame:
