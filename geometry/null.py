@@ -143,6 +143,15 @@ def adam(
     return _null_path(coefficient * preconditioned_inner, gradient_norm, distance)
 
 
+def of_scaled_gradients(walk: NullPath, scale: Tensor) -> NullPath:
+    """The null of G_t, from that of the walk that s_t G_t makes: clipping takes s_t < 1.
+
+    gamma is the same; RSI and EB are divided by s_t, local_lr is multiplied by it.
+    Shape: walk each [T], scale [T], positive -> each [T].
+    """
+    return NullPath(walk.gamma, walk.rsi / scale, walk.error_bound / scale, walk.local_lr * scale)
+
+
 def _null_path(inner_product: Tensor, gradient_norm: Tensor, distance: Tensor) -> NullPath:
     # The measured quantities' own functions, so that the null is undefined where they are.
     return NullPath(

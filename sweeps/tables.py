@@ -78,7 +78,7 @@ def plan_totals(plan: Plan) -> str:
 
 def memory_gib(run: PlannedRun, weights: int) -> float:
     """GiB of the weight-sized vectors of a replay against one reference, without activations."""
-    return (VECTORS + run.config.optimizer.num_slots) * weights * BYTES_PER_WEIGHT / GIB
+    return (VECTORS + run.config.optimizer.num_vectors) * weights * BYTES_PER_WEIGHT / GIB
 
 
 def status_table(runs: Sequence[RunStatus]) -> Table:

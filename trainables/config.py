@@ -207,6 +207,12 @@ class RunConfig(Options):
                 f"task {self.task.name} reads {self.task.data_kind}, "
                 f"data {self.data.name} holds {self.data.kind}"
             )
+        if self.model.data_kind != self.task.data_kind:
+            fitting = [name for name, m in MODELS.items() if m.data_kind == self.task.data_kind]
+            raise ValueError(
+                f"model {self.model.name} takes {self.model.data_kind}, task {self.task.name} reads "
+                f"{self.task.data_kind}; use model {' or '.join(fitting)}"
+            )
         names = [probe.name for probe in self.probes]
         if len(set(names)) != len(names):
             raise ValueError(f"probes: each at most once, not {names}")

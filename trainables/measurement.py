@@ -124,7 +124,7 @@ class Measurement:
 
 def null_columns(optimizer: OptimizerConfig, steps: Mapping[str, Tensor]) -> Columns:
     """The null model's columns of a whole run, from its measured ones; each [T]."""
-    path = optimizer.null_path(steps)
+    path = optimizer.null_path_clipped(steps)
     return {
         "null_gamma": path.gamma,
         "null_gamma_closed": null.closed_form_gamma(len(path.gamma)),

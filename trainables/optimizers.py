@@ -25,6 +25,14 @@ class OptimizerConfig(Member, ABC):
 
     weight_decay: float = Field(default=0.0, ge=0)
     """lambda, the weight decay coefficient [1]."""
+    gradient_clip: float | None = Field(default=None, gt=0)
+    """Largest norm of the gradient that the update uses: G_t min(1, gradient_clip / ‖G_t‖), before
+    weight decay. G_t itself is measured before (INVENTORY B0); without it nothing is clipped."""
+
+    @property
+    def num_vectors(self) -> int:
+        """Weight-sized vectors of an update: the slots, and the clipped gradient if it clips."""
+        return self.num_slots + (self.gradient_clip is not None)
 
     @abstractmethod
     def build(self, param: Tensor) -> torch.optim.Optimizer:
@@ -34,8 +42,23 @@ class OptimizerConfig(Member, ABC):
     def null_path(self, columns: Mapping[str, Tensor]) -> null.NullPath:
         """The aware null model's path, from the steps table of a whole run (INVENTORY D9).
 
+        Of a run without clipping; see `null_path_clipped`.
         Shape: every column [T], float64 -> each [T].
         """
+
+    def null_path_clipped(self, columns: Mapping[str, Tensor]) -> null.NullPath:
+        """`null_path` of a walk whose steps use s_t G_t, s_t = min(1, gradient_clip / ‖G_t‖).
+
+        Shape: every column [T], float64 -> each [T].
+        """
+        if self.gradient_clip is None:
+            return self.null_path(columns)
+        scale = (self.gradient_clip / columns["gradient_norm"]).clamp(max=1.0)
+        powers = {"gradient_norm": 1, "preconditioned_norm": 1, "preconditioned_inner": 2}
+        used = {
+            name: columns[name] * scale**power for name, power in powers.items() if name in columns
+        }
+        return null.of_scaled_gradients(self.null_path({**columns, **used}), scale)
 
     def preconditioner(self, optimizer: torch.optim.Optimizer) -> Scaling | None:
         """The diagonal P_t by which the last update scaled its direction; None: the identity."""

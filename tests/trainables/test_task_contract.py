@@ -1,6 +1,7 @@
-"""Every registered task, model, optimizer, schedule and probe trains, repeats and replays.
+"""Every registered task with every model it takes, and every optimizer, schedule and probe.
 
-A new member is picked up from its registry; no test is edited for it.
+They train, repeat and replay. A new member is picked up from its registry; no test is edited for
+it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from geometry.probes.registry import PROBES
+from tests.trainables.samples import SAMPLES
 from trainables.config import RunConfig
 from trainables.data.registry import DATA
 from trainables.errors import UserError
@@ -21,7 +23,7 @@ from trainables.job import Progress
 from trainables.models.registry import MODELS
 from trainables.optimizers import OPTIMIZERS
 from trainables.registry import Member
-from trainables.schedules import SCHEDULES
+from trainables.schedules.registry import SCHEDULES
 from trainables.store import Store, read_table
 from trainables.tasks.contract import Task
 from trainables.tasks.registry import TASKS
@@ -45,25 +47,33 @@ def member(registry: dict[str, Any], name: str) -> dict[str, Any]:
     return {"name": name, **given}
 
 
-def embedded_data(task: str, root: Path) -> dict[str, Any]:
-    """A data set that the task accepts and that needs no file."""
+def small_data(kind: str, root: Path) -> dict[str, Any]:
+    """A data set of that kind: one that needs no file, or one whose sample files are written."""
+    if kind in SAMPLES:
+        SAMPLES[kind](root)
     for name, data in DATA.items():
-        if data.kind == TASKS[task].data_kind:
+        if data.kind == kind:
             try:
                 data().sizes(root)
             except UserError:
                 continue
             return member(DATA, name)
-    pytest.skip(f"no data set of kind {TASKS[task].data_kind} comes without files")
+    pytest.skip(f"no data set of kind {kind} comes without files, and no sample is written")
+
+
+def first_model(kind: str) -> str:
+    """The first registered model that takes that kind of data."""
+    return next(name for name, model in MODELS.items() if model.data_kind == kind)
 
 
 def config_of(root: Path, **members: Any) -> RunConfig:
     """Five steps of eight examples, in two epochs."""
     task = members.pop("task", "classification")
+    kind = TASKS[task].data_kind
     options: dict[str, Any] = {
         "task": task,
-        "data": embedded_data(task, root),
-        "model": member(MODELS, "mlp"),
+        "data": small_data(kind, root),
+        "model": member(MODELS, members.pop("model", first_model(kind))),
         "batch_size": 8,
         "budget": {"steps": 5},
         "learning_rate": 0.01,
@@ -71,18 +81,26 @@ def config_of(root: Path, **members: Any) -> RunConfig:
     return RunConfig.parse({**options, **members})
 
 
-CASES = [("task", TASKS, name) for name in TASKS]
-CASES += [("model", MODELS, name) for name in MODELS]  # type: ignore[misc]
-CASES += [("optimizer", OPTIMIZERS, name) for name in OPTIMIZERS]  # type: ignore[misc]
-CASES += [("schedule", SCHEDULES, name) for name in SCHEDULES]  # type: ignore[misc]
+CASES: list[dict[str, Any]] = [
+    {"task": task, "model": model}
+    for task in TASKS
+    for model in MODELS
+    if TASKS[task].data_kind == MODELS[model].data_kind
+]
+CASES += [{"optimizer": member(OPTIMIZERS, name)} for name in OPTIMIZERS]
+CASES += [{"schedule": member(SCHEDULES, name)} for name in SCHEDULES]
 
 
-@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[2]}")
+def case_id(case: dict[str, Any]) -> str:
+    """For example task-classification-model-mlp."""
+    names = {k: v if isinstance(v, str) else v["name"] for k, v in case.items()}
+    return "-".join(f"{kind}-{name}" for kind, name in names.items())
+
+
+@pytest.fixture(params=CASES, ids=case_id)
 def config(request: pytest.FixtureRequest, tmp_path: Path) -> RunConfig:
-    """A small run with that member."""
-    kind, registry, name = request.param
-    value = name if kind == "task" else member(registry, name)
-    return config_of(tmp_path, **{kind: value})
+    """A small run of that task and model, or with that optimizer or schedule."""
+    return config_of(tmp_path, **request.param)
 
 
 def test_the_same_seed_is_the_same_training_and_another_is_not(

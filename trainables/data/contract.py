@@ -1,4 +1,4 @@
-"""The contract of an image data set: uint8 arrays on the host, named splits, licence, citation."""
+"""The contract of a data set: arrays on the host, named splits, licence, citation; images."""
 
 from __future__ import annotations
 
@@ -23,6 +23,16 @@ class SplitSizes:
 
 
 @dataclass(frozen=True)
+class LoadedData:
+    """What `load` returns, whatever the kind: a task knows the kind that it reads by its type.
+
+    `digest` identifies the content of all splits: the same config on other files is other data.
+    """
+
+    digest: str
+
+
+@dataclass(frozen=True)
 class ImageSplit:
     """Images of one split: `images` uint8 [N, C, H, W], `labels` int64 [N].
 
@@ -32,13 +42,14 @@ class ImageSplit:
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
 
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.labels)
+
 
 @dataclass(frozen=True)
-class ImageData:
-    """A loaded image data set; `mean` and `std` are per channel, of pixel values scaled to [0, 1].
-
-    `digest` identifies the content of all splits: the same config on other files is other data.
-    """
+class ImageData(LoadedData):
+    """A loaded image data set; `mean` and `std` are per channel, of pixel values scaled to [0, 1]."""
 
     train: ImageSplit
     validation: ImageSplit
@@ -46,7 +57,6 @@ class ImageData:
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    digest: str
 
 
 class DataConfig(Member, ABC):
@@ -55,7 +65,7 @@ class DataConfig(Member, ABC):
     licence: ClassVar[str]
     citation: ClassVar[str]
     kind: ClassVar[str] = "images"
-    """What `load` returns; a task accepts one kind."""
+    """What `load` returns; a task accepts one kind, and so does a model."""
 
     def resolved(self, root: Path) -> DataConfig:
         """These options with every choice that depends on the machine made (layout: auto).
@@ -74,7 +84,7 @@ class DataConfig(Member, ABC):
 
     @abstractmethod
     def signature(self, root: Path) -> tuple[tuple[int, ...], int]:
-        """Shape of one input (channels, height, width) and number of classes, as cheaply."""
+        """Shape of one input and number of outputs, as cheaply: (C, H, W) and classes for images."""
 
     @abstractmethod
     def prepare(self, root: Path) -> None:
@@ -85,5 +95,5 @@ class DataConfig(Member, ABC):
         """
 
     @abstractmethod
-    def load(self, root: Path) -> ImageData:
+    def load(self, root: Path) -> LoadedData:
         """The data set, from prepared files."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from trainables.data.contract import DataConfig, ImageSplit, SplitSizes
+from trainables.data.contract import DataConfig, ImageData, ImageSplit, SplitSizes
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,6 +52,10 @@ class ImageConfig(DataConfig, ABC):
         cuts = self.limited(self.cuts(root))
         lengths = {split: cut.stop - cut.start for split, cut in cuts.items()}
         return SplitSizes(lengths["train"], lengths["validation"], lengths.get("test", 0))
+
+    @abstractmethod
+    def load(self, root: Path) -> ImageData:
+        """The images, from prepared files."""
 
     @abstractmethod
     def cuts(self, root: Path) -> dict[str, Cut]:

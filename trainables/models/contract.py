@@ -18,6 +18,8 @@ class ModelConfig(Member, ABC):
     parameters is allowed: those parameters stay outside the measured vector.
     """
 
+    data_kind: ClassVar[str] = "images"
+    """The kind of data that it takes in (`DataConfig.kind`)."""
     channels_last: ClassVar[bool] = False
     """True where channels_last was measured to be the faster memory format."""
 

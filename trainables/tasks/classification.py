@@ -30,7 +30,9 @@ class Classification(ExampleTaskConfig):
 
     def bind(self, config: RunConfig, data_root: Path, device: torch.device) -> ExampleTask:
         """The task, with its images as uint8 tensors on the device."""
-        return ClassificationTask(config, config.data.load(data_root), device)
+        data = config.data.load(data_root)
+        assert isinstance(data, ImageData), "RunConfig compares the kinds"
+        return ClassificationTask(config, data, device)
 
     def num_train(self, config: RunConfig, data_root: Path) -> int:
         """Number of training images."""

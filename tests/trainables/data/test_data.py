@@ -1,4 +1,4 @@
-"""Data: what every data set promises, how it is split, and the digits."""
+"""Data: what every data set promises, how images are split, and the digits."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.utils.data import random_split
 
+from tests.trainables.samples import SAMPLES
 from trainables.data.cifar10 import CIFAR10
 from trainables.data.digits import Digits
 from trainables.data.images import cut_parts, statistics
@@ -20,6 +21,8 @@ from trainables.errors import UserError
 
 Helper = Callable[..., Any]
 
+
+IMAGES = {name: config for name, config in DATA.items() if config.kind == "images"}
 
 # --- the contract, over all members ------------------------------------------------------------
 
@@ -34,6 +37,8 @@ def any_root(
     write_tree(root / "mnist/train", MNIST.class_names, 10, 28, grey=True)
     write_tree(root / "mnist/test", MNIST.class_names, 2, 28, grey=True)
     write_tree(root / "images/train", ["cat", "dog"], 10, 8, grey=False)
+    for write in SAMPLES.values():
+        write(root)
     return root
 
 
@@ -46,30 +51,13 @@ class TestContract:
         sizes = config.sizes(any_root)
         config.prepare(any_root)
         data = config.load(any_root)
-        assert sizes.train == len(data.train.labels) > 0
-        assert sizes.validation == len(data.validation.labels) > 0
-        assert sizes.test == (0 if data.test is None else len(data.test.labels))
-
-    def test_arrays_are_uint8_images_with_int64_labels_of_known_classes(
-        self, name: str, any_root: Path, splits: Helper
-    ) -> None:
-        data = DATA[name]().load(any_root)
-        for split in splits(data).values():
-            assert split.images.dtype == np.uint8
-            assert split.labels.dtype == np.int64
-            assert split.images.ndim == 4
-            assert len(split.images) == len(split.labels)
-            assert split.images.shape[1] == len(data.mean) == len(data.std)
-            assert set(split.labels.tolist()) <= set(range(len(data.class_names)))
-
-    def test_torch_takes_the_arrays_without_a_warning(self, name: str, any_root: Path) -> None:
-        split = DATA[name]().load(any_root).train
-        assert torch.from_numpy(split.images).dtype == torch.uint8
+        assert sizes.train == len(data.train) > 0
+        assert sizes.validation == len(data.validation) > 0
+        assert sizes.test == (0 if data.test is None else len(data.test))
 
     def test_loading_again_gives_the_same_data(self, name: str, any_root: Path) -> None:
         first, second = (DATA[name]().load(any_root) for _ in range(2))
         assert first.digest == second.digest
-        assert np.array_equal(first.train.images, second.train.images)
 
     def test_licence_and_citation_are_stated(self, name: str, any_root: Path) -> None:
         assert DATA[name].licence
@@ -79,6 +67,31 @@ class TestContract:
         config = DATA[name](train_examples=10**6)
         with pytest.raises(UserError, match=r"data\.train_examples: 1000000 .* give at most \d+$"):
             config.sizes(any_root)
+
+
+@pytest.mark.parametrize("name", sorted(IMAGES))
+class TestImages:
+    """What every data set of images promises besides."""
+
+    def test_arrays_are_uint8_images_with_int64_labels_of_known_classes(
+        self, name: str, any_root: Path, splits: Helper
+    ) -> None:
+        data = IMAGES[name]().load(any_root)
+        for split in splits(data).values():
+            assert split.images.dtype == np.uint8
+            assert split.labels.dtype == np.int64
+            assert split.images.ndim == 4
+            assert len(split.images) == len(split.labels)
+            assert split.images.shape[1] == len(data.mean) == len(data.std)
+            assert set(split.labels.tolist()) <= set(range(len(data.class_names)))
+
+    def test_torch_takes_the_arrays_without_a_warning(self, name: str, any_root: Path) -> None:
+        split = IMAGES[name]().load(any_root).train
+        assert torch.from_numpy(split.images).dtype == torch.uint8
+
+    def test_loading_again_gives_the_same_images(self, name: str, any_root: Path) -> None:
+        first, second = (IMAGES[name]().load(any_root) for _ in range(2))
+        assert np.array_equal(first.train.images, second.train.images)
 
 
 # --- splits ------------------------------------------------------------------------------------
@@ -157,13 +170,10 @@ def test_limits_take_the_first_examples_of_each_split(
 
 
 def test_cifar10_crops_by_default_and_nothing_else_does() -> None:
-    assert {name: config().crop_padding for name, config in DATA.items() if name != "cifar10"} == {
-        "digits": 0,
-        "image_folder": 0,
-        "mnist": 0,
-    }
+    cropping = {name for name, config in IMAGES.items() if getattr(config(), "crop_padding", 0)}
+    assert cropping == {"cifar10"}
     assert CIFAR10().crop_padding == 4
-    assert not any(config().flip for config in DATA.values())
+    assert not any(getattr(config(), "flip", False) for config in IMAGES.values())
 
 
 def test_statistics_are_those_of_all_pixels_in_float64() -> None:
