@@ -18,6 +18,10 @@ from trainables.store import Folder, Store
 from trainables.tasks.contract import Task
 from trainables.trajectory import Observer, Trajectory
 
+SLICE_SECONDS = 1.0
+"""Longest stretch of a pass between two yields: how stale its progress can be, and how soon it can
+stop or save a checkpoint within a long epoch. Ours, untuned."""
+
 CHECKPOINT_SECONDS = 10.0
 """Least time between two checkpoints of a pass: what a SIGKILL can cost. Ours, untuned."""
 
@@ -51,13 +55,15 @@ class Place:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a job stands; yielded at every epoch end and at the end of every budget."""
+    """Where a job stands; yielded at every epoch end, every budget's end, and every second."""
 
     phase: Literal["reference", "replay"]
     step: int
     num_steps: int
     """Steps of this pass, to the end of the longest budget."""
     epoch: int
+    first_step: int = 0
+    """The step at which this pass began or was resumed."""
     evaluation: EpochRecord | None = None
     """The epoch of the reference pass that has just ended."""
     finished: tuple[str, ...] = ()
@@ -96,7 +102,6 @@ class Workbench:
             run.run_id,
             run.config,
             steps_per_epoch=self.task.steps_per_epoch,
-            learning_rate=trajectory.learning_rate,
             layout=trajectory.flat.layout,
             reducer=self._reducer,
             reference=reference,
@@ -119,7 +124,8 @@ def drive(
 ) -> Iterator[int]:
     """Advance to every epoch end, every one of `ends` and every measurement's end; yields the step.
 
-    A measurement observes until its own budget ends and is flushed at every boundary.
+    Within a long epoch it yields every `SLICE_SECONDS` too. A measurement observes until its own
+    budget ends and is flushed at every yield.
     """
     steps_per_epoch = trajectory.task.steps_per_epoch
     stops = {*ends, *(measurement.num_steps for measurement in measurements)}
@@ -127,7 +133,7 @@ def drive(
         epoch_end = (trajectory.step // steps_per_epoch + 1) * steps_per_epoch
         until = min([epoch_end, *(stop for stop in stops if stop > trajectory.step)])
         active = [m for m in measurements if m.num_steps > trajectory.step]
-        trajectory.advance(until, [*others, *active])
+        trajectory.advance(until, [*others, *active], seconds=SLICE_SECONDS)
         for measurement in active:
             measurement.flush()
-        yield until
+        yield trajectory.step

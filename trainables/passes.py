@@ -76,7 +76,7 @@ def _settle_diverged(bench: Workbench, record: ReferenceRecord) -> Iterator[Prog
         step = (record.diverged_at_step or 0) + 1
         epoch = (step - 1) // record.steps_per_epoch
         finished = tuple(run.run_id for run in diverged)
-        yield Progress("reference", step, step, epoch, finished=finished)
+        yield Progress("reference", step, step, epoch, step, finished=finished)
 
 
 class ReplayPass:
@@ -92,16 +92,18 @@ class ReplayPass:
         if not runs:
             return
         trajectory, measurements = self._start(runs)
+        first_step = trajectory.step
         ends = sorted({measurement.num_steps for measurement in measurements})
         cadence = Cadence(self.bench.place.checkpoint_seconds)
         for step in drive(trajectory, ends, measurements):
-            self._compare(trajectory, runs)
+            if step in ends or step % self.record.steps_per_epoch == 0:
+                self._compare(trajectory, runs)
             finished = self._finish(measurements, step)
             if cadence.due():
                 still_open = [m for m in measurements if m.num_steps > step]
                 cadence.save(self._path, trajectory, still_open, "")
             epoch = (step - 1) // self.record.steps_per_epoch
-            yield Progress("replay", step, ends[-1], epoch, finished=finished)
+            yield Progress("replay", step, ends[-1], epoch, first_step, finished=finished)
         self._path.unlink(missing_ok=True)
 
     def _start(self, runs: Sequence[RunJob]) -> tuple[Trajectory, list[Measurement]]:

@@ -14,6 +14,7 @@ from trainables.job import Progress, RunJob, Workbench, drive
 from trainables.measurement import Measurement
 from trainables.randomness import fold
 from trainables.record import End, EpochRecord, Evaluation, ReferenceRecord, without_test
+from trainables.noise import warnings_of
 from trainables.results import finish_run
 from trainables.store import Folder, StoreDamaged, read_tensors, write_tensors, write_yaml
 from trainables.trajectory import Trajectory, fingerprint
@@ -61,6 +62,7 @@ class ReferencePass:
         self._path = bench.folder.path
         self._cadence = Cadence(bench.place.checkpoint_seconds)
         self._saves = True
+        self._first_step = 0
 
     def run(self, ends: Sequence[int], watched_runs: Sequence[RunJob] = ()) -> Iterator[Progress]:
         """Train until every end is covered; runs that need no reference are measured on the way.
@@ -73,10 +75,12 @@ class ReferencePass:
             self._seal_if_open()
             return
         trajectory, watched = self._start(min(open_ends), watched_runs)
+        self._first_step = trajectory.step
         losses = Recorder([], self.record.steps_per_epoch, self.bench.place.device)
         self._at_start(trajectory, open_ends)
         for step in drive(trajectory, open_ends, watched, [losses]):
-            self._note_divergence(trajectory, losses)
+            self._note_divergence(trajectory, losses, step in open_ends)
+            self.record.schedule |= trajectory.pace.report()
             evaluated = self._record_boundary(trajectory, open_ends)
             finished = self._finish(watched, step)
             if self._saves and self._cadence.due():
@@ -108,6 +112,7 @@ class ReferencePass:
     def _at_start(self, trajectory: Trajectory, ends: Sequence[int]) -> None:
         if trajectory.step == 0:
             self.record.initial = self._evaluate(trajectory, ("train", "validation"))
+            self.record.schedule = {**trajectory.pace.report(), **warnings_of(trajectory)}
             self._keep_drawn(trajectory, ends)
         if not (self._path / "config.yaml").is_file():
             write_yaml(self._path / "config.yaml", self.bench.config.plain())
@@ -117,22 +122,26 @@ class ReferencePass:
         broken = self.record.diverged_at_step
         return broken is not None and broken < step
 
-    def _note_divergence(self, trajectory: Trajectory, losses: Recorder) -> None:
+    def _note_divergence(self, trajectory: Trajectory, losses: Recorder, at_end: bool) -> None:
         """The first step whose loss is no number, or the last one if it broke the weights."""
         steps, values, _ = losses.flush()
         broken = steps[~torch.isfinite(values)].tolist()
         if broken:
             self.record.diverged_at_step = broken[0]
-        elif not trajectory.is_finite():
+        elif (at_end or self._at_epoch_end(trajectory.step)) and not trajectory.is_finite():
             self.record.diverged_at_step = trajectory.step - 1
+
+    def _at_epoch_end(self, step: int) -> bool:
+        return step % self.record.steps_per_epoch == 0
 
     def _record_boundary(self, trajectory: Trajectory, ends: Sequence[int]) -> EpochRecord | None:
         step = trajectory.step
         if self._diverged_before(step):
             return None
-        epoch, index = divmod(step - 1, self.record.steps_per_epoch)
-        at_epoch_end = index + 1 == self.record.steps_per_epoch
-        at_end = step in ends
+        epoch = (step - 1) // self.record.steps_per_epoch
+        at_epoch_end, at_end = self._at_epoch_end(step), step in ends
+        if not (at_epoch_end or at_end):
+            return None
         due = at_epoch_end and (epoch + 1) % self.bench.config.evaluate_every_epochs == 0
         splits = self.bench.task.splits if at_end else ("train", "validation")
         evaluation = self._evaluate(trajectory, splits) if at_end or due else {}
@@ -198,7 +207,7 @@ class ReferencePass:
         self, step: int, num_steps: int, evaluated: EpochRecord | None, finished: tuple[str, ...]
     ) -> Progress:
         epoch = (step - 1) // self.record.steps_per_epoch
-        return Progress("reference", step, num_steps, epoch, evaluated, finished)
+        return Progress("reference", step, num_steps, epoch, self._first_step, evaluated, finished)
 
     def _seal_if_open(self) -> None:
         """Seal what a kill between the last checkpoint and the manifest left open."""

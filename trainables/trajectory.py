@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -18,6 +20,7 @@ from trainables.clipping import ClippedStep
 from trainables.config import RunConfig
 from trainables.full_batch import add_gradient, training_chunks
 from trainables.randomness import reseed_default, seeded
+from trainables.schedules.contract import Training
 from trainables.tasks.contract import ExampleTask, Task
 
 
@@ -47,12 +50,11 @@ class Trajectory:
         self.task = task
         self.device = device
         self.step = 0
-        self._num_steps = config.budget.num_steps(task.steps_per_epoch)
         with seeded(config.seed_for("init"), "init"):
             self.model = task.build_model().to(device)
         self.model.train()
-        self._chunks = training_chunks(config, task)
-        self._draws, without = self._dry_run()
+        self.chunks = training_chunks(config, task)
+        self.draws, without = self._dry_run()
         self.flat = FlatParameters(
             self.model, channels_last=config.channels_last(), without=without
         )
@@ -61,14 +63,18 @@ class Trajectory:
         self._clipped_step = None if clip is None else ClippedStep(self.flat, clip)
         self._weights_before = torch.empty(0, device=device)
         self._no_weights = self.flat.weights[:0]
-        self._learning_rate = config.learning_rate.at(self._examples_per_step())
+        self._learning_rate = config.learning_rate.at(self.examples_per_step)
+        num_steps = config.budget.num_steps(task.steps_per_epoch)
+        self.pace = config.schedule.start(
+            Training(num_steps, task.steps_per_epoch, self._learning_rate)
+        )
 
     def _dry_run(self) -> tuple[bool, set[str]]:
         """Whether the model draws random numbers, and which parameters get no gradient."""
         model = copy.deepcopy(self.model)
         reseed_default(self.config.seed_for("dropout"), 0, self.device)
         before = self._generator_state()
-        self._add_gradient(model, 0, self._chunks[:1])
+        self._add_gradient(model, 0, self.chunks[:1])
         return not torch.equal(before, self._generator_state()), parameters_without_gradient(model)
 
     def _generator_state(self) -> Tensor:
@@ -76,56 +82,75 @@ class Trajectory:
             return torch.cuda.get_rng_state(self.device)
         return torch.get_rng_state()
 
-    def _autocast(self) -> AbstractContextManager[None]:
+    def autocast(self) -> AbstractContextManager[None]:
+        """The context of a forward pass: the run's precision."""
         enabled = self.config.precision == "bf16"
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
 
-    def _examples_per_step(self) -> int:
-        return self.config.examples_per_step(self._chunks[-1].stop if self._chunks else 0)
+    @property
+    def examples_per_step(self) -> int:
+        """Examples of a minibatch, or all that there are."""
+        return self.config.examples_per_step(self.chunks[-1].stop if self.chunks else 0)
 
     def _add_gradient(self, model: nn.Module, step: int, chunks: Sequence[slice]) -> Tensor:
         """Add a step's gradient to `.grad`; the step's loss, a device scalar."""
         if isinstance(self.task, ExampleTask) and chunks:
-            return add_gradient(self.task, model, "train", chunks, self._autocast)
-        with self._autocast():
+            return add_gradient(self.task, model, "train", chunks, self.autocast)
+        with self.autocast():
             loss = self.task.loss(model, step)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     def learning_rate(self, step: int) -> float:
-        """eta_t: the configured learning rate times the schedule's factor."""
-        schedule, steps_per_epoch = self.config.schedule, self.task.steps_per_epoch
-        return self._learning_rate * schedule.factor(step, self._num_steps, steps_per_epoch)
+        """eta_t: the configured learning rate times the schedule's factor.
 
-    def advance(self, until: int, observers: Sequence[Observer] = ()) -> None:
-        """Take the steps t, t+1, ..., until - 1, shown to every observer."""
+        Of a schedule that follows gradients, t is the next step.
+        """
+        return self._learning_rate * self.pace.factor(step)
+
+    def weight_decay(self, step: int) -> float:
+        """lambda_t: the configured weight decay times the schedule's factor for it."""
+        return self.config.optimizer.weight_decay * self.pace.weight_decay_factor(step)
+
+    def advance(
+        self, until: int, observers: Sequence[Observer] = (), *, seconds: float = math.inf
+    ) -> None:
+        """Take the steps t, t+1, ..., until - 1, shown to every observer.
+
+        Stops before `until`, after one step at least, when that many seconds have passed.
+        """
+        deadline = time.monotonic() + seconds
         keep_weights = any(observer.needs_update for observer in observers)
         if keep_weights and not len(self._weights_before):
             self._weights_before = torch.empty_like(self.flat.weights)
         while self.step < until:
             self._take_step(observers, keep_weights=keep_weights)
             self.step += 1
+            if time.monotonic() >= deadline:
+                break
 
     def _take_step(self, observers: Sequence[Observer], *, keep_weights: bool) -> None:
         flat, learning_rate = self.flat, self.learning_rate(self.step)
-        if self._draws:
+        if self.draws:
             reseed_default(self.config.seed_for("dropout"), self.step, self.device)
         flat.gradients.zero_()
-        loss = self._add_gradient(self.model, self.step, self._chunks)
+        loss = self._add_gradient(self.model, self.step, self.chunks)
         view = StepView(
             step=self.step,
             weights=flat.weights,
             gradient=flat.gradients,
             weights_after=self._no_weights,
             learning_rate=learning_rate,
-            weight_decay=self.config.optimizer.weight_decay,
+            weight_decay=self.weight_decay(self.step),
             preconditioner=None,
         )
+        self.pace.observe(self.step, flat.gradients)
         for observer in observers:
             observer.before_update(view, loss)
         if keep_weights:
             self._weights_before.copy_(flat.weights)
-        self.optimizer.param_groups[0]["lr"] = learning_rate
+        group = self.optimizer.param_groups[0]
+        group["lr"], group["weight_decay"] = learning_rate, view.weight_decay
         if self._clipped_step is None:
             self.optimizer.step()
         else:  # after the observers saw G_t
@@ -145,7 +170,7 @@ class Trajectory:
 
     def evaluate(self, split: str) -> dict[str, float]:
         """The task's evaluation of the current weights on one split."""
-        with self._autocast():
+        with self.autocast():
             return self.task.evaluate(self.model, split)
 
     def fingerprint(self) -> str:
@@ -164,6 +189,7 @@ class Trajectory:
             "weights": self.flat.weights,
             **{f"optimizer.{k}": v for k, v in slots.items() if isinstance(v, Tensor)},
             **{f"buffer.{name}": buffer for name, buffer in self.model.named_buffers()},
+            **{f"schedule.{name}": value for name, value in self.pace.state().items()},
         }
 
     def load(self, state: dict[str, Tensor], step: int) -> None:
@@ -171,18 +197,22 @@ class Trajectory:
         self.step = step
         buffers = dict(self.model.named_buffers())
         slots: dict[str, Tensor] = {}
+        paced: dict[str, Tensor] = {}
         with torch.no_grad():
             self.flat.weights.copy_(state["weights"])
             for key, value in state.items():
                 kind, _, name = key.partition(".")
                 if kind == "buffer":
                     buffers[name].copy_(value)
+                elif kind == "schedule":
+                    paced[name] = value
                 elif kind == "optimizer":
                     # Adam's step count stays on the CPU, as torch keeps it
                     slots[name] = value.clone().to("cpu" if value.dim() == 0 else self.device)
         self.optimizer.state.clear()
         if slots:
             self.optimizer.state[self.flat.parameter] = slots
+        self.pace.load(paced)
 
 
 def fingerprint(weights: Tensor) -> str:

@@ -113,14 +113,9 @@ class Worker:
             self._tracker.finish(run_id)
 
     def _steps_since_last(self, progress: Progress) -> int:
-        """Steps of this pass since the last progress; at the start of a pass, those of its epoch.
-
-        A pass that resumes begins anywhere, but never before the epoch that it reports first.
-        """
+        """Steps of this pass since the last progress, or since it began or was resumed."""
         (phase, last), self._last = self._last, (progress.phase, progress.step)
-        if progress.phase == phase:
-            return max(0, progress.step - last)
-        return progress.step - progress.step * progress.epoch // (progress.epoch + 1)
+        return progress.step - (last if progress.phase == phase else progress.first_step)
 
     def _write_progress(self, report: Report) -> None:
         path = self._folder.path / "progress.json"

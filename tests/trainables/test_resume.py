@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+import trainables.job
 from trainables.config import RunConfig
 from trainables.job import Job, Place, Progress, RunJob
 from trainables.passes import work
@@ -104,6 +105,26 @@ def test_stopped_at_every_yield_it_ends_the_same(
         working.close()
         finish(store, checkpoint_seconds=checkpoint_seconds, **configs)
         assert files(store, configs) == never_killed, f"stopped at yield {stop}"
+
+
+def test_a_long_epoch_yields_on_its_way_and_resumes_there(
+    configs: dict[str, RunConfig],
+    never_killed: dict[str, bytes],
+    store: Store,
+    tmp_path: Path,
+    finish: Callable[..., list[Progress]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trainables.job, "SLICE_SECONDS", 0.0)  # every step
+    working = work(job(configs), Place(store, tmp_path, CPU, 1, checkpoint_seconds=0))
+    stopped = [next(working) for _ in range(12 + 7)][-1]
+    working.close()
+    assert (stopped.phase, stopped.step) == ("replay", 7)
+    rest = finish(store, checkpoint_seconds=0, **configs)
+    assert [(p.step, p.epoch, p.first_step) for p in rest] == [
+        (step, (step - 1) // 3, 7) for step in range(8, 13)
+    ]
+    assert files(store, configs) == never_killed
 
 
 def test_a_resumed_pass_goes_on_from_its_checkpoint(

@@ -85,7 +85,7 @@ def test_steps_are_those_since_the_last_report_also_after_a_resume(
 ) -> None:
     plant(
         monkeypatch,
-        Progress("reference", 21, 30, epoch=6),  # resumed: 18 steps were there
+        Progress("reference", 21, 30, epoch=6, first_step=18),  # resumed: 18 steps were there
         Progress("reference", 30, 30, epoch=9),
         Progress("replay", 3, 30, epoch=0),
     )
