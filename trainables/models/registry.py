@@ -6,8 +6,11 @@ from trainables.models.cnn import CNN
 from trainables.models.contract import ModelConfig
 from trainables.models.mlp import MLP
 from trainables.models.resnet import ResNet18, ResNet34, ResNet50, ResNet152
+from trainables.models.segnet import SegNet
+from trainables.models.unet import UNet
 from trainables.registry import registry_of
 
 MODELS: dict[str, type[ModelConfig]] = registry_of(
-    MLP, CNN, ResNet18, ResNet34, ResNet50, ResNet152
+    *(MLP, CNN, ResNet18, ResNet34, ResNet50, ResNet152),
+    *(UNet, SegNet),
 )

@@ -5,5 +5,6 @@ from __future__ import annotations
 from trainables.registry import registry_of
 from trainables.tasks.classification import Classification
 from trainables.tasks.contract import TaskConfig
+from trainables.tasks.segmentation import Segmentation
 
-TASKS: dict[str, type[TaskConfig]] = registry_of(Classification)
+TASKS: dict[str, type[TaskConfig]] = registry_of(Classification, Segmentation)
