@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from trainables.models.contract import ModelConfig
 from trainables.models.shapes import image_shape
 
 PLANES = (64, 128, 256, 512)
 """Channels of the four stages at width 1 (He et al. 2016, table 1)."""
+
+GROUPS = 32
+"""Groups of GroupNorm (Wu & He 2018); fewer where they would not have two channels or more each."""
 
 
 class ResNet(ModelConfig):
@@ -23,6 +27,11 @@ class ResNet(ModelConfig):
     Initialisation goes with the stem, as in P1's code: `cifar` keeps torch's defaults (uniform in
     +-1/sqrt(fan_in)), `imagenet` is torchvision's (convolutions normal, variance 2/fan_out).
     No residual branch starts at zero.
+
+    `norm` and `skips` are the plausible causes of P1's appendix D. GroupNorm has as many parameters
+    as BatchNorm. Without skips a block's output is that of its convolutions alone; the 1x1
+    projections of the blocks that change the shape hold parameters and stay, so that both networks
+    have the same ones.
     """
 
     channels_last: ClassVar[bool] = True
@@ -33,6 +42,10 @@ class ResNet(ModelConfig):
     """Factor on the channels of every stage, rounded down; 1/64 leaves one channel."""
     stem: Literal["cifar", "imagenet"] = "cifar"
     """cifar: 3x3 convolution of stride 1; imagenet: 7x7 of stride 2, then 3x3 max pooling."""
+    norm: Literal["batch", "group", "none"] = "batch"
+    """Normalisation after each convolution: BatchNorm, GroupNorm of 32 groups, or none at all."""
+    skips: bool = True
+    """Add a block's input to its output where both have the same shape."""
 
     def build(self, input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
         """The network for images [C, H, W]; at width 1 and stem imagenet, torchvision's own.
@@ -46,13 +59,15 @@ class ResNet(ModelConfig):
         num_channels = image_shape(self.name, input_shape)[0]
         block = getattr(resnet, self.block)
         with torch.device("meta"):  # what is replaced below costs neither time nor draws
-            net = resnet.ResNet(block, list(self.depths), num_outputs)
+            net = resnet.ResNet(block, list(self.depths), num_outputs, norm_layer=self._norm)
         self._set_stem(net, num_channels)
         for stage, (planes, depth) in enumerate(zip(PLANES, self.depths, strict=True), start=1):
             stride = 1 if stage == 1 else 2
             layer = net._make_layer(block, self._scaled(planes), depth, stride)
             setattr(net, f"layer{stage}", layer)
         net.fc = nn.Linear(self._scaled(PLANES[-1]) * block.expansion, num_outputs)
+        if not self.skips:
+            _remove_skips(net, block)
         if self.stem == "imagenet":
             _initialise_as_torchvision(net)
         return net  # type: ignore[no-any-return]
@@ -67,7 +82,30 @@ class ResNet(ModelConfig):
         else:
             net.conv1 = nn.Conv2d(num_channels, net.inplanes, 3, stride=1, padding=1, bias=False)
             net.maxpool = nn.Identity()
-        net.bn1 = nn.BatchNorm2d(net.inplanes)
+        net.bn1 = self._norm(net.inplanes)
+
+    def _norm(self, channels: int) -> nn.Module:
+        if self.norm == "batch":
+            return nn.BatchNorm2d(channels)
+        if self.norm == "group":
+            groups = max(1, math.gcd(2 * GROUPS, channels) // 2)
+            return nn.GroupNorm(groups, channels)
+        return nn.Identity()
+
+
+class NoSkip(nn.Module):
+    """In the place of an identity skip: adds nothing."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Zero, of shape []."""
+        return inputs.new_zeros(())
+
+
+def _remove_skips(net: nn.Module, block: type[nn.Module]) -> None:
+    # torchvision's blocks add downsample(x), or x itself where there is none.
+    for module in net.modules():
+        if isinstance(module, block) and module.downsample is None:
+            module.downsample = NoSkip()
 
 
 def _initialise_as_torchvision(net: nn.Module) -> None:
