@@ -107,11 +107,18 @@ class StoredImages(ImageConfig, ABC):
     def _stored(self, root: Path) -> tuple[StoredArrays, tuple[str, ...]]:
         source = self.source(root)
         settings = [CACHE_VERSION, source.fingerprint, self.validation_fraction, self.split_seed]
+        settings += [] if self.padded_size is None else [self.padded_size]
         key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
         stored = StoredArrays(root / ".optpath-cache", f"{self.name}-{key}")
         if not stored.complete():
-            stored.write(source.parts(), self.split_seed, self.cuts(root)["train"])
+            parts = {name: self._padded(part) for name, part in source.parts().items()}
+            stored.write(parts, self.split_seed, self.cuts(root)["train"])
         return stored, source.class_names
+
+    def _padded(self, part: Part) -> Part:
+        if self.padded_size is None:
+            return part
+        return Part(self.padded_shape(part.shape), part.labels, lambda i: self.pad(part.read(i)))
 
 
 class StoredArrays(CachedArrays):

@@ -44,7 +44,7 @@ class Digits(ImageConfig):
 
     def signature(self, root: Path) -> tuple[tuple[int, ...], int]:
         """One grey channel of 8x8 pixels, ten digits."""
-        return (1, 8, 8), 10
+        return self.padded_shape((1, 8, 8)), 10
 
     def prepare(self, root: Path) -> None:
         """Nothing to download or decode; only looks whether scikit-learn's file is readable."""
@@ -53,6 +53,7 @@ class Digits(ImageConfig):
     def load(self, root: Path) -> ImageData:
         """The digits, parsed from scikit-learn's own file in about 10 ms."""
         images, labels = _read_digits(_digits_file())
+        images = self.pad(images)
         cuts = self.limited(self.cuts(root))
         parts = {"digits": ImageSplit(images, labels)}
         mean, std = statistics(images[:NUM_TRAIN])

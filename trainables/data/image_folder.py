@@ -66,7 +66,7 @@ class ImageFolder(StoredImages):
 
     def signature(self, root: Path) -> tuple[tuple[int, ...], int]:
         """The square that images are cut to, and the number of class folders."""
-        return self._shape(), len(self._trees(root)["train"].class_names)
+        return self.padded_shape(self._shape()), len(self._trees(root)["train"].class_names)
 
     def _shape(self) -> tuple[int, int, int]:
         return 1 if self.grey else 3, self.size, self.size

@@ -42,6 +42,9 @@ class ImageConfig(DataConfig, ABC):
     """Use only the first so many examples of the validation split."""
     test_examples: int | None = Field(default=None, ge=1)
     """Use only the first so many examples of the test split."""
+    padded_size: int | None = Field(default=None, ge=1)
+    """Side in pixels to which images are padded with black, evenly on all sides; none: not at all.
+    32 brings MNIST to the networks that need 32x32 (P2)."""
     crop_padding: int = Field(default=0, ge=0)
     """Pixels added on each side before a random crop back to size; 0 crops nothing."""
     flip: bool = False
@@ -68,6 +71,26 @@ class ImageConfig(DataConfig, ABC):
     def limited(self, cuts: Mapping[str, Cut]) -> dict[str, Cut]:
         """The cuts, each shortened to the number of examples that the options ask for."""
         return {split: self._limit(split, cut) for split, cut in cuts.items()}
+
+    def padded_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """The shape [C, H, W] of an image after padding; a UserError if it is larger already."""
+        channels, height, width = shape
+        side = self.padded_size
+        if side is None:
+            return shape
+        if side < max(height, width):
+            raise UserError(
+                f"data.padded_size: {side} is less than the {height}x{width} pixels of "
+                f"{self.name}; give at least {max(height, width)}"
+            )
+        return channels, side, side
+
+    def pad(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Images [N, C, H, W] with their padding; an odd pixel goes below and to the right."""
+        channels, height, width = images.shape[1:]
+        _, *sides = self.padded_shape((channels, height, width))
+        margins = [wanted - side for wanted, side in zip(sides, (height, width), strict=True)]
+        return np.pad(images, [(0, 0), (0, 0), *((m // 2, m - m // 2) for m in margins)])
 
     def _limit(self, split: str, cut: Cut) -> Cut:
         wanted: int | None = getattr(self, f"{split}_examples")

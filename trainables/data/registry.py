@@ -7,11 +7,13 @@ from trainables.data.contract import DataConfig
 from trainables.data.digits import Digits
 from trainables.data.image_folder import ImageFolder
 from trainables.data.mnist import MNIST
+from trainables.data.mnist_as_svhn import MNISTAsSVHN
+from trainables.data.svhn import SVHN
 from trainables.data.tiles_stand_in import StandInTiles
 from trainables.data.vaihingen import Vaihingen
 from trainables.registry import registry_of
 
 DATA: dict[str, type[DataConfig]] = registry_of(
-    *(Digits, MNIST, CIFAR10, ImageFolder),
+    *(Digits, MNIST, CIFAR10, ImageFolder, SVHN, MNISTAsSVHN),
     *(Vaihingen, StandInTiles),
 )

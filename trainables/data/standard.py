@@ -1,4 +1,4 @@
-"""What MNIST and CIFAR-10 share: two layouts on disk, P1's split, published normalisation."""
+"""What MNIST, CIFAR-10 and SVHN share: two layouts on disk, P1's split, published normalisation."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class StandardImages(StoredImages, ABC):
 
     def signature(self, root: Path) -> tuple[tuple[int, ...], int]:
         """As published."""
-        return self.shape, len(self.class_names)
+        return self.padded_shape(self.shape), len(self.class_names)
 
     def source(self, root: Path) -> Source:
         """The files to decode; torchvision's are downloaded or unpacked first if need be."""
@@ -103,12 +103,16 @@ class StandardImages(StoredImages, ABC):
 
         return getattr(datasets, self.torchvision_name)
 
-    def open_official(self, root: Path, **options: bool) -> Any:
+    def open_official(self, root: Path, **options: bool | str) -> Any:
         """The data set as torchvision reads it: options train and download."""
         with warnings.catch_warnings():
             # NumPy 2.4.0 to 2.4.4 warns about the dtypes of old pickles (numpy/numpy#30786).
             warnings.filterwarnings("ignore", message=r"dtype\(\): align should be passed")
             return self.torchvision_class()(str(root), **options)
+
+    def download(self, root: Path) -> None:
+        """Have torchvision unpack its archives, downloading those that are missing."""
+        self.open_official(root, download=True)
 
     def fetch(self, root: Path) -> None:
         """Unpack torchvision's archives, downloading those that are missing.
@@ -124,7 +128,7 @@ class StandardImages(StoredImages, ABC):
             if not archive.is_file() and not may_download():
                 raise self._incomplete(root)
         try:
-            self.open_official(root, download=True)
+            self.download(root)
         except (RuntimeError, OSError) as error:
             raise UserError(
                 f"data {self.name}: download to {root} failed ({' '.join(str(error).split())}); "
@@ -207,6 +211,7 @@ class StandardImages(StoredImages, ABC):
     def _not_found(self, root: Path) -> UserError:
         trees = [f"{root / name}/{{train,test}}/<class>/" for name in self.folders]
         official = [str(self.official_files(root)[0]), *map(str, self.official_archives(root))]
+        official = list(dict.fromkeys(official))  # SVHN's files are its archives
         looked = {"folder": trees, "torchvision": official, "auto": trees + official}
         hint = f"set {DOWNLOAD_VARIABLE}=1 to download it, or "
         return UserError(

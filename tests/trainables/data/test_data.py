@@ -15,8 +15,8 @@ from tests.trainables.samples import SAMPLES
 from trainables.data.cifar10 import CIFAR10
 from trainables.data.digits import Digits
 from trainables.data.images import cut_parts, statistics
-from trainables.data.mnist import MNIST
 from trainables.data.registry import DATA
+from trainables.data.standard import StandardImages
 from trainables.errors import UserError
 
 Helper = Callable[..., Any]
@@ -28,14 +28,17 @@ IMAGES = {name: config for name, config in DATA.items() if config.kind == "image
 
 
 @pytest.fixture(scope="module")
-def any_root(
-    tmp_path_factory: pytest.TempPathFactory, write_tree: Helper, cifar_tree: Helper
-) -> Path:
+def any_root(tmp_path_factory: pytest.TempPathFactory, write_tree: Helper) -> Path:
     """Files for every data set of the registry that needs some."""
     root = tmp_path_factory.mktemp("data")
-    cifar_tree(root)
-    write_tree(root / "mnist/train", MNIST.class_names, 10, 28, grey=True)
-    write_tree(root / "mnist/test", MNIST.class_names, 2, 28, grey=True)
+    for config in DATA.values():
+        if issubclass(config, StandardImages):
+            (channels, side, _), folder = config.shape, root / config.folders[0]
+            for part, per_class in (("train", 10), ("test", 2)):
+                if not (folder / part).exists():  # MNIST is there under two names
+                    write_tree(
+                        folder / part, config.class_names, per_class, side, grey=channels == 1
+                    )
     write_tree(root / "images/train", ["cat", "dog"], 10, 8, grey=False)
     for write in SAMPLES.values():
         write(root)
