@@ -29,8 +29,9 @@ class Sweep:
 
     `runs` has one row per planned run: run_id, trajectory_id, every varied config field by its
     dotted name, ablations (labels joined by commas), status, replay_exact, regime, num_steps,
-    steps_per_epoch, diverged_at_step, then last, best and test metrics. What is not known is
-    missing (NaN, NA or None), never a number. status is one of done, diverged, replay_diverged,
+    steps_per_epoch, diverged_at_step, then last, best and test metrics, and what a schedule that
+    changes at a point did (schedule_change_step, ...). What is not known is missing (NaN, NA or
+    None), never a number. status is one of done, diverged, replay_diverged,
     failed, unfinished, not started.
     `epochs` has one row per run and epoch (see the documentation of the tables).
     `problems` names in words every run that is not done and every replay that was not exact.
@@ -172,7 +173,8 @@ def _state(
         status, words = source.state(run["run_id"], run["trajectory_id"])
         return {"status": status}, words
     known = {name: manifest.get(name) for name in STATE_COLUMNS}
-    return {**known, **manifest["metrics"]}, _complaint(manifest)
+    schedule = manifest.get("schedule", {})
+    return {**known, **manifest["metrics"], **schedule}, _complaint(manifest)
 
 
 def _complaint(manifest: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from trainables.errors import UserError, nearest
 from trainables.models.registry import MODELS
 from trainables.optimizers import OPTIMIZERS
 from trainables.registry import Member, Options
-from trainables.schedules import SCHEDULES
+from trainables.schedules.registry import SCHEDULES
 from trainables.tasks.registry import TASKS
 
 REGISTRIES: dict[str, Mapping[str, type[Member]]] = {

@@ -27,7 +27,8 @@ from trainables.models.registry import MODELS
 from trainables.optimizers import OPTIMIZERS, OptimizerConfig
 from trainables.randomness import fold
 from trainables.registry import Options, build, build_dataclass, member_of
-from trainables.schedules import SCHEDULES, ScheduleConfig
+from trainables.schedules.contract import ScheduleConfig
+from trainables.schedules.registry import SCHEDULES
 from trainables.tasks.contract import ExampleTaskConfig, TaskConfig
 from trainables.tasks.registry import TASKS
 

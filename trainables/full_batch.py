@@ -13,7 +13,6 @@ from trainables.config import RunConfig
 from trainables.errors import UserError
 from trainables.tasks.contract import ExampleTask, Task
 
-
 CHUNK_BYTES = 2 * 2**30
 """Activations that `chunk: auto` lets a chunk keep; ours, untuned. The same on every machine, since
 the chunk is part of a trajectory's identity, which must not depend on where it was planned."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -36,7 +36,6 @@ class Measurement:
         config: RunConfig,
         *,
         steps_per_epoch: int,
-        learning_rate: Callable[[int], float],
         layout: FlatLayout,
         reducer: RowReducer,
         reference: Tensor | None,
@@ -44,7 +43,6 @@ class Measurement:
         self.run_id = run_id
         self.config = config
         self.num_steps = config.budget.num_steps(steps_per_epoch)
-        self._learning_rate = learning_rate
         context = ProbeContext(layout, reducer, reference)
         probes = [
             DueProbe(PROBES[p.name](context, p.typed_options()), p.every)
@@ -54,6 +52,8 @@ class Measurement:
         self._recorder = Recorder(probes, min(steps_per_epoch, self.num_steps), reducer.device)
         self.labels = {p.probe.table: p.probe.labels for p in probes if p.probe.labels}
         self._parts: dict[str, list[Columns]] = {}
+        self._learning_rates: list[float] = []
+        """Those of the steps since the last flush, as they were used."""
 
     @property
     def needs_update(self) -> bool:
@@ -62,6 +62,7 @@ class Measurement:
 
     def before_update(self, view: StepView, loss: Tensor) -> None:
         """Record step t before its update."""
+        self._learning_rates.append(view.learning_rate)
         self._recorder.before_update(view, loss)
 
     def after_update(self, view: StepView) -> None:
@@ -71,8 +72,8 @@ class Measurement:
     def flush(self) -> None:
         """Fetch what was recorded since the last flush; once per epoch and at the budget's end."""
         steps, losses, recorded = self._recorder.flush()
-        rates = [self._learning_rate(step) for step in steps.tolist()]
-        learning_rate = torch.tensor(rates, dtype=torch.float64)
+        learning_rate = torch.tensor(self._learning_rates, dtype=torch.float64)
+        self._learning_rates.clear()
         table = {"step": steps, "loss": losses, "learning_rate": learning_rate}
         for part in recorded:
             if part.labels is None:

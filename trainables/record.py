@@ -75,6 +75,8 @@ class ReferenceRecord(BaseModel):
     """First step whose loss, or whose update's result, was not a number."""
     drawn_epoch: int | None = None
     """The epoch at whose start the state was kept, for `optpath verify`."""
+    schedule: dict[str, float | int | str | None] = {}
+    """What the schedule did: `schedule_...` -> value; empty for a fixed one."""
     redone_because: str | None = None
     """Why an earlier reference pass was thrown away, if one was."""
 

@@ -10,6 +10,7 @@ from trainables.measurement import Measurement
 from trainables.record import ReferenceRecord
 from trainables.store import Folder, write_table, write_yaml
 from trainables.tables import epochs_table, labelled_table, reference_epochs_table, steps_table
+from trainables.whole_run import whole_run_summary
 
 INTERPOLATION_SHARE = 0.05
 """Interpolating if the final train loss is at most this share of the initial one (INVENTORY D5)."""
@@ -32,6 +33,7 @@ def finish_run(
     """Write a measured run's tables and seal its folder; `replay_exact` is None without replay."""
     run_id, steps_per_epoch = measurement.run_id, record.steps_per_epoch
     tables = measurement.finished_tables()
+    summary = whole_run_summary(measurement.config, tables)
     steps = steps_table(run_id, tables.pop("steps"), steps_per_epoch)
     epochs = epochs_table(run_id, steps, record.rows_until(measurement.num_steps))
     files = {"steps.parquet": steps, "epochs.parquet": epochs}
@@ -41,7 +43,8 @@ def finish_run(
     for name, table in files.items():
         write_table(folder.path / name, table)
     manifest = _manifest(run_id, trajectory_id, measurement.config, record, "done")
-    _seal(folder, measurement.config, {**manifest, "replay_exact": replay_exact}, list(files))
+    manifest |= {"metrics": manifest["metrics"] | summary, "replay_exact": replay_exact}
+    _seal(folder, measurement.config, manifest, list(files))
 
 
 def mark_diverged(
@@ -86,6 +89,7 @@ def _manifest(
         "metrics": _metrics(record, num_steps),
         "regime": _regime(record, num_steps),
         "regime_rule": REGIME_RULE,
+        "schedule": record.schedule,
         "data_digest": record.data_digest,
         "environment": record.environment,
     }

@@ -81,7 +81,7 @@ class BareLoop:
         self.weight_decay = config.optimizer.weight_decay
         self.optimizer = torch.optim.SGD(
             self.model.parameters(),
-            lr=config.learning_rate.at(config.batch_size),
+            lr=config.learning_rate.at(config.examples_per_step(self.task.num_train)),
             momentum=0.9,
             weight_decay=self.weight_decay,
         )
@@ -192,7 +192,6 @@ class ReplayLoop:
             "benchmark",
             trajectory.config.model_copy(update={"probes": chosen}),
             steps_per_epoch=trajectory.task.steps_per_epoch,
-            learning_rate=trajectory.learning_rate,
             layout=trajectory.flat.layout,
             reducer=self.reducer,
             reference=self.reference if reference is None else reference,

@@ -14,7 +14,7 @@ from trainables.errors import UserError
 from trainables.models.registry import MODELS
 from trainables.optimizers import OPTIMIZERS
 from trainables.registry import Member
-from trainables.schedules import SCHEDULES
+from trainables.schedules.registry import SCHEDULES
 from trainables.tasks.registry import TASKS
 
 

@@ -1,28 +1,46 @@
-"""Learning-rate schedules: pure functions of the step that scale the configured learning rate."""
+"""Fixed schedules: pure functions of the step that scale the configured learning rate."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import ClassVar
 
 from pydantic import Field, model_validator
 
-from trainables.registry import Member, registry_of
+from trainables.schedules.contract import Pace, ScheduleConfig, Training
 
 
-class ScheduleConfig(Member, ABC):
+class FixedSchedule(ScheduleConfig):
     """eta_t = learning_rate * factor(t). A factor of 0 is allowed (P1's warm-up starts with it)."""
-
-    depends_on_budget: ClassVar[bool]
-    """True if factor(t) changes with the number of steps: then budgets are not prefixes."""
 
     @abstractmethod
     def factor(self, step: int, num_steps: int, steps_per_epoch: int) -> float:
         """The factor of step t in 0..num_steps-1; a pure function, called once per step."""
 
+    def scales_weight_decay(self) -> bool:
+        """True if the weight decay is multiplied by the same factor."""
+        return False
 
-class Constant(ScheduleConfig):
+    def start(self, training: Training) -> Pace:
+        """The pace that asks `factor`."""
+        return _FixedPace(self, training)
+
+
+class _FixedPace(Pace):
+    def __init__(self, schedule: FixedSchedule, training: Training) -> None:
+        self._schedule = schedule
+        self._training = training
+
+    def factor(self, step: int) -> float:
+        training = self._training
+        return self._schedule.factor(step, training.num_steps, training.steps_per_epoch)
+
+    def weight_decay_factor(self, step: int) -> float:
+        return self.factor(step) if self._schedule.scales_weight_decay() else 1.0
+
+
+class Constant(FixedSchedule):
     """factor(t) = 1."""
 
     name: ClassVar[str] = "constant"
@@ -33,7 +51,7 @@ class Constant(ScheduleConfig):
         return 1.0
 
 
-class LinearDecay(ScheduleConfig):
+class LinearDecay(FixedSchedule):
     """factor(t) = 1 - t / T: linear from 1, reaching 0 one step after the last."""
 
     name: ClassVar[str] = "linear_decay"
@@ -44,7 +62,7 @@ class LinearDecay(ScheduleConfig):
         return 1.0 - step / num_steps
 
 
-class WarmupCosine(ScheduleConfig):
+class WarmupCosine(FixedSchedule):
     """Linear warm-up over W steps from exactly 0, then half a cosine period to 0 at step T.
 
     factor(t) = t / W for t < W, else (1 + cos(pi (t - W) / (T - W))) / 2, per step.
@@ -65,7 +83,7 @@ class WarmupCosine(ScheduleConfig):
         return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / (num_steps - warmup)))
 
 
-class Milestones(ScheduleConfig):
+class Milestones(FixedSchedule):
     """factor(t) = gamma^(number of milestone epochs <= epoch of t); epochs count from 0."""
 
     name: ClassVar[str] = "milestones"
@@ -75,6 +93,8 @@ class Milestones(ScheduleConfig):
     """The epochs from which on the factor is multiplied by `decay`, ascending."""
     decay: float = Field(default=0.1, gt=0)
     """The multiplier at each milestone (P1 appendix A.4, Vaihingen: 0.1)."""
+    weight_decay: bool = False
+    """The weight decay is multiplied at each milestone too (P1 appendix A.4, Vaihingen)."""
 
     @model_validator(mode="after")
     def _ascending(self) -> Milestones:
@@ -88,5 +108,6 @@ class Milestones(ScheduleConfig):
         passed = sum(milestone <= epoch for milestone in self.epochs)
         return float(self.decay**passed)
 
-
-SCHEDULES = registry_of(Constant, LinearDecay, WarmupCosine, Milestones)
+    def scales_weight_decay(self) -> bool:
+        """If it was asked for."""
+        return self.weight_decay

@@ -1,0 +1,1 @@
+"""Learning-rate schedules: contract, registry, fixed ones and warm-ups."""
