@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,15 +101,16 @@ def read_pixels(file: Path) -> NDArray[np.uint8]:
     from PIL import Image
 
     try:
-        with Image.open(file) as image:
+        # Pillow warns of odd tags, harmless ones too; where tags are cut off it raises next.
+        with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
             if image.mode != "RGB":
                 raise UserError(
                     f"{file}: channels {'+'.join(image.getbands())} (mode {image.mode}) where "
                     "red, green and blue of 8 bits are expected; convert it to RGB"
                 )
             return np.asarray(image)
-    except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
-        # What PIL raises for broken files; TypeError for a TIFF that ends within its tags.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        # What Pillow raises for broken files.
         raise UserError(
             f"{file}: corrupt image ({' '.join(str(error).split())}); replace it by a good copy"
         ) from None

@@ -111,7 +111,7 @@ def pieces(
 
 
 def brightness_classes(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Class k = where the brightness R + G + B lies between the k-th and the next sixth of all.
+    """Class k is the k-th sixth of all pixels by brightness R + G + B; equal brightness, one class.
 
     Shape: [H, W, 3] -> [H, W], 0 (darkest) to 5.
     """
