@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from trainables.data.asymmetric_linear import AsymmetricLinear
 from trainables.data.cifar10 import CIFAR10
 from trainables.data.contract import DataConfig
 from trainables.data.digits import Digits
 from trainables.data.image_folder import ImageFolder
 from trainables.data.mnist import MNIST
 from trainables.data.mnist_as_svhn import MNISTAsSVHN
+from trainables.data.quadratic import Quadratic
+from trainables.data.random_walk import RandomWalk
+from trainables.data.sinusoidal_mixture import SinusoidalMixture
 from trainables.data.svhn import SVHN
 from trainables.data.tiles_stand_in import StandInTiles
 from trainables.data.vaihingen import Vaihingen
@@ -16,4 +20,10 @@ from trainables.registry import registry_of
 DATA: dict[str, type[DataConfig]] = registry_of(
     *(Digits, MNIST, CIFAR10, ImageFolder, SVHN, MNISTAsSVHN),
     *(Vaihingen, StandInTiles),
+    *(
+        AsymmetricLinear,
+        SinusoidalMixture,
+        Quadratic,
+        RandomWalk,
+    ),
 )

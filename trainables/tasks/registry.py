@@ -6,5 +6,6 @@ from trainables.registry import registry_of
 from trainables.tasks.classification import Classification
 from trainables.tasks.contract import TaskConfig
 from trainables.tasks.segmentation import Segmentation
+from trainables.tasks.synthetic import Synthetic
 
-TASKS: dict[str, type[TaskConfig]] = registry_of(Classification, Segmentation)
+TASKS: dict[str, type[TaskConfig]] = registry_of(Classification, Segmentation, *(Synthetic,))
