@@ -36,13 +36,31 @@ class LinearUpdate:
     """
 
     beta: float = 0.0
-    weight_decay: float = 0.0
     nesterov: bool = False
+    decays: bool = False
+    """True if lambda is not 0."""
 
     @property
     def is_plain(self) -> bool:
         """True if the update is -eta G."""
-        return self.beta == 0 and self.weight_decay == 0
+        return self.beta == 0 and not self.decays
+
+
+class Measured(NamedTuple):
+    """What the bridge is built from, of a whole run; float64."""
+
+    learning_rate: Tensor
+    """eta_t, [T]."""
+    weight_decay: Tensor
+    """lambda_t, [T]."""
+    products: Tensor
+    """products[t, l] = <G_{t-l}, G_t>, [T, h], NaN where t < l; with h = T every pair is known."""
+    inner_product: Tensor
+    """<G_t, D_t>, [T]."""
+    weight_product: Tensor
+    """<G_t, w_t>, [T]."""
+    buffer_product: Tensor
+    """<G_t, v_{t-1}>, [T]."""
 
 
 class Coefficients(NamedTuple):
@@ -69,51 +87,44 @@ class Bridge(NamedTuple):
     inner product that is in lags beyond the known ones; with all lags known, the residual."""
 
 
-def coefficients(update: LinearUpdate, learning_rate: Tensor) -> Coefficients:
+def coefficients(update: LinearUpdate, learning_rate: Tensor, weight_decay: Tensor) -> Coefficients:
     """a_t, b_t, k_t by the recursion backwards from a_T = 1, b_T = 0.
 
-    Shape: learning_rate [T] -> each [T].
+    Shape: learning_rate [T], weight_decay [T] -> each [T].
     """
-    beta, decay = update.beta, update.weight_decay
     a, b = 1.0, 0.0
     found: list[tuple[float, float, float]] = []
-    for eta in reversed(learning_rate.tolist()):
-        from_buffer = b - a * eta * (beta if update.nesterov else 1.0)
+    for eta, decay in zip(
+        reversed(learning_rate.tolist()), reversed(weight_decay.tolist()), strict=True
+    ):
+        from_buffer = b - a * eta * (update.beta if update.nesterov else 1.0)
         k = from_buffer - a * eta if update.nesterov else from_buffer
-        a, b = a + k * decay, from_buffer * beta
+        a, b = a + k * decay, from_buffer * update.beta
         found.append((a, b, k))
     columns = torch.tensor(found[::-1], dtype=torch.float64).reshape(-1, 3)
     return Coefficients(*columns.unbind(1))
 
 
-def bridge(
-    update: LinearUpdate,
-    learning_rate: Tensor,
-    products: Tensor,
-    inner_product: Tensor,
-    weight_product: Tensor,
-    buffer_product: Tensor,
-) -> Bridge:
-    """The terms of local_lr_t / eta_t - 1 and the share that they leave over.
+def bridge(update: LinearUpdate, measured: Measured) -> Bridge:
+    """The terms of local_lr_t / eta_t - 1 and the share that they leave over; each [T].
 
-    products[t, l] = <G_{t-l}, G_t>, l = 0..h-1, NaN where t < l; with h = T every pair is known.
-    inner_product is <G_t, D_t>, weight_product <G_t, w_t>, buffer_product <G_t, v_{t-1}>.
-    Shape: products [T, h], everything else [T]. Raises ValueError if lengths differ.
+    Raises ValueError if the columns differ in length.
     """
-    columns = (learning_rate, products, inner_product, weight_product, buffer_product)
-    lengths = {len(values) for values in columns}
+    lengths = {len(values) for values in measured}
     if len(lengths) > 1:
         raise ValueError(f"the bridge needs columns of one length, not {sorted(lengths)}")
-    reach = coefficients(update, learning_rate)
-    scale = learning_rate * products[:, 0]
+    eta, products = measured.learning_rate, measured.products
+    reach = coefficients(update, eta, measured.weight_decay)
+    scale = eta * products[:, 0]
     scale = scale.masked_fill(scale == 0, math.nan)
-    own = -reach.gradient / learning_rate.masked_fill(learning_rate == 0, math.nan) - 1
+    own = -reach.gradient * products[:, 0] / scale - 1
     correlation = -_weighted_sum(reach.gradient, products) / scale
-    momentum = -reach.buffer * buffer_product / scale
-    decay = (1 - reach.weights) * weight_product / scale
+    momentum = -reach.buffer * measured.buffer_product / scale
+    decay = (1 - reach.weights) * measured.weight_product / scale
     explained = (1 + own + correlation + momentum + decay) * scale
-    left_over = 1 - explained / inner_product.masked_fill(inner_product == 0, math.nan)
-    return Bridge(own + scale * 0, correlation, momentum, decay, left_over)
+    inner = measured.inner_product
+    left_over = 1 - explained / inner.masked_fill(inner == 0, math.nan)
+    return Bridge(own, correlation, momentum, decay, left_over)
 
 
 def _weighted_sum(weight: Tensor, products: Tensor) -> Tensor:

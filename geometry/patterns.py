@@ -15,7 +15,7 @@ Source: P2 = "On the Mysterious Optimization Geometry of Deep Neural Networks", 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Literal, NamedTuple, get_args
@@ -69,7 +69,7 @@ def indicators(off_diagonal: Tensor, thresholds: Thresholds = DEFAULT) -> dict[P
     }
 
 
-def labels(found: dict[Pattern, Tensor]) -> list[Pattern | None]:
+def labels(found: Mapping[Pattern, Tensor]) -> list[Pattern | None]:
     """The pattern of every window from its indicators, None where undefined."""
     held = torch.stack([found[name] == 1 for name in PATTERNS])
     which = torch.where(held.any(0), held.int().argmax(0), -1).tolist()
@@ -123,6 +123,43 @@ def zigzag_share(loss: Tensor, mean_correlation: Tensor) -> float | None:
     decrease = loss[:-1] - loss[1:]
     under = mean_correlation[:-1] < 0
     return float(decrease[under].sum() / (loss[0] - loss[-1]))
+
+
+def summary(
+    steps: Tensor,
+    loss: Tensor,
+    mean_correlation: Tensor,
+    found: Mapping[Pattern, Tensor],
+    thresholds: Thresholds = DEFAULT,
+) -> dict[str, float | None]:
+    """What the patterns of a run earned and when they changed; None where it is undefined.
+
+    zigzag_share_of_decrease  see `zigzag_share`
+    pattern_changes           number of `change_points`
+    <pattern>_share           windows of the pattern, among those that have one
+    <pattern>_longest_dwell   most windows in a row
+    first_zigzag_step, first_smooth_step   the step from which the mean correlation stays beyond the
+                              pattern's threshold; see `first_lasting`
+    Shape: `steps`, `loss`, `mean_correlation` and every indicator [T], of the measured steps.
+    """
+    stretches = dwells(labels(found))
+    total = sum(stretch.length for stretch in stretches)
+    values: dict[str, float | None] = {
+        "zigzag_share_of_decrease": zigzag_share(loss, mean_correlation),
+        "pattern_changes": len(change_points(stretches)),
+    }
+    for name in PATTERNS:
+        lengths = [stretch.length for stretch in stretches if stretch.pattern == name]
+        values[f"{name}_share"] = sum(lengths) / total if total else None
+        values[f"{name}_longest_dwell"] = max(lengths, default=0)
+    beyond = {
+        "first_zigzag_step": mean_correlation < -thresholds.zigzag,
+        "first_smooth_step": mean_correlation > thresholds.smooth,
+    }
+    for name, holds in beyond.items():
+        first = first_lasting(holds)
+        values[name] = None if first is None else float(steps[first])
+    return values
 
 
 def gradient_dominance(loss: Tensor, gradient_squared: Tensor) -> Tensor:

@@ -56,6 +56,7 @@ class RowReducer:
             raise ValueError(f"size {size} is not a multiple of {ROW}; use FlatLayout's size")
         self.size = size
         self.device = device
+        self.dtype = dtype
         self.block = min(size, BLOCKS[device.type])
         product = torch.empty(self.block, device=device, dtype=dtype)
         pool = [torch.empty_like(product)]

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from geometry import null
+from geometry.bridge import LinearUpdate
 from geometry.probes.contract import Scaling
 from trainables.registry import Member, registry_of
 
@@ -60,6 +61,10 @@ class OptimizerConfig(Member, ABC):
         }
         return null.of_scaled_gradients(self.null_path({**columns, **used}), scale)
 
+    def linear_update(self) -> LinearUpdate | None:
+        """The update as a linear function of gradients and weights; None where it is none."""
+        return None
+
     def preconditioner(self, optimizer: torch.optim.Optimizer) -> Scaling | None:
         """The diagonal P_t by which the last update scaled its direction; None: the identity."""
         return None
@@ -78,6 +83,12 @@ class SGD(OptimizerConfig):
     def null_path(self, columns: Mapping[str, Tensor]) -> null.NullPath:
         """The momentum null with beta = 0."""
         return null.momentum(columns["learning_rate"], columns["gradient_norm"], beta=0.0)
+
+    def linear_update(self) -> LinearUpdate | None:
+        """Without momentum; None with clipping."""
+        if self.gradient_clip is not None:
+            return None
+        return LinearUpdate(decays=self.weight_decay > 0)
 
 
 class Momentum(OptimizerConfig):
@@ -108,6 +119,12 @@ class Momentum(OptimizerConfig):
             beta=self.momentum,
             nesterov=self.nesterov,
         )
+
+    def linear_update(self) -> LinearUpdate | None:
+        """With momentum; None with clipping."""
+        if self.gradient_clip is not None:
+            return None
+        return LinearUpdate(self.momentum, self.nesterov, self.weight_decay > 0)
 
 
 class Nesterov(Momentum):

@@ -143,6 +143,7 @@ class Trajectory:
             learning_rate=learning_rate,
             weight_decay=self.weight_decay(self.step),
             preconditioner=None,
+            momentum=self.optimizer.state.get(flat.parameter, {}).get("momentum_buffer"),
         )
         self.pace.observe(self.step, flat.gradients)
         for observer in observers:
@@ -164,6 +165,7 @@ class Trajectory:
             weights=self._weights_before,
             weights_after=self.flat.weights,
             preconditioner=self.config.optimizer.preconditioner(self.optimizer),
+            momentum=None,
         )
         for observer in observers:
             observer.after_update(view)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from geometry import path
-from geometry.bridge import Bridge, LinearUpdate, bridge, coefficients
+from geometry.bridge import Bridge, LinearUpdate, Measured, bridge, coefficients
 from geometry.null import nesterov_reach, reach
 
 F64 = torch.float64
@@ -23,6 +23,7 @@ class Training:
 
     update: LinearUpdate
     learning_rate: Tensor
+    weight_decay: Tensor
     gradients: Tensor
     weights: Tensor
     buffers: Tensor
@@ -41,44 +42,45 @@ class Training:
         return products
 
     def bridge(self, num_lags: int) -> Bridge:
-        return bridge(
-            self.update,
+        measured = Measured(
             self.learning_rate,
+            self.weight_decay,
             self.products(num_lags),
             self.inner_product,
             (self.gradients * self.weights).sum(1),
             (self.gradients * self.buffers).sum(1),
         )
+        return bridge(self.update, measured)
 
 
 def train(update: LinearUpdate) -> Training:
-    """torch.optim.SGD itself, under a schedule."""
+    """torch.optim.SGD itself, learning rate and weight decay under a schedule."""
     generator = torch.Generator().manual_seed(0)
     curvature = torch.rand(SIZE, dtype=F64, generator=generator)
     learning_rate = 0.05 + 0.1 * torch.rand(NUM_STEPS, dtype=F64, generator=generator)
     weights = torch.randn(SIZE, dtype=F64, generator=generator).requires_grad_()
-    options = {"momentum": update.beta, "nesterov": update.nesterov}
-    optimizer = torch.optim.SGD([weights], weight_decay=update.weight_decay, **options)
+    optimizer = torch.optim.SGD([weights], momentum=update.beta, nesterov=update.nesterov)
+    weight_decay = torch.linspace(0.2, 0.1, NUM_STEPS, dtype=F64) * update.decays
     rows: list[tuple[Tensor, Tensor, Tensor]] = []
-    for eta in learning_rate.tolist():
+    for eta, decay in zip(learning_rate.tolist(), weight_decay.tolist(), strict=True):
         noise = 0.3 * torch.randn(SIZE, dtype=F64, generator=generator)
         weights.grad = curvature * weights.detach() + noise
         buffer = optimizer.state[weights].get("momentum_buffer")
         kept = torch.zeros(SIZE, dtype=F64) if buffer is None else buffer.clone()
         rows.append((weights.grad.clone(), weights.detach().clone(), kept))
-        optimizer.param_groups[0]["lr"] = eta
+        optimizer.param_groups[0] |= {"lr": eta, "weight_decay": decay}
         optimizer.step()
     vectors = [torch.stack(column) for column in zip(*rows, strict=True)]
-    return Training(update, learning_rate, *vectors, weights.detach())
+    return Training(update, learning_rate, weight_decay, *vectors, weights.detach())
 
 
 UPDATES = {
     "sgd": LinearUpdate(),
-    "sgd, decay": LinearUpdate(weight_decay=0.1),
+    "sgd, decay": LinearUpdate(decays=True),
     "momentum": LinearUpdate(beta=0.9),
-    "momentum, decay": LinearUpdate(beta=0.8, weight_decay=0.1),
+    "momentum, decay": LinearUpdate(beta=0.8, decays=True),
     "nesterov": LinearUpdate(beta=0.9, nesterov=True),
-    "nesterov, decay": LinearUpdate(beta=0.7, weight_decay=0.2, nesterov=True),
+    "nesterov, decay": LinearUpdate(beta=0.7, nesterov=True, decays=True),
 }
 
 
@@ -123,20 +125,20 @@ def test_what_is_left_over_is_the_share_of_the_lags_beyond(name: str, num_lags: 
 
 
 def test_coefficients_are_the_reaches_of_the_null_model() -> None:
-    eta = torch.linspace(0.1, 0.02, 30, dtype=F64)
-    found = coefficients(LinearUpdate(beta=0.9), eta)
+    eta, none = torch.linspace(0.1, 0.02, 30, dtype=F64), torch.zeros(30, dtype=F64)
+    found = coefficients(LinearUpdate(beta=0.9), eta, none)
     torch.testing.assert_close(-found.gradient, reach(eta, beta=0.9))
     torch.testing.assert_close(-found.buffer, 0.9 * reach(eta, beta=0.9))
-    found = coefficients(LinearUpdate(beta=0.9, nesterov=True), eta)
+    found = coefficients(LinearUpdate(beta=0.9, nesterov=True), eta, none)
     torch.testing.assert_close(-found.gradient, nesterov_reach(eta, beta=0.9))
     torch.testing.assert_close(-found.buffer, 0.81 * reach(eta, beta=0.9))
     torch.testing.assert_close(found.weights, torch.ones(30, dtype=F64))
 
 
 def test_coefficients_of_decay_are_products_of_what_it_leaves() -> None:
-    eta = torch.linspace(0.1, 0.02, 6, dtype=F64)
-    found = coefficients(LinearUpdate(weight_decay=0.5), eta)
-    left = (1 - 0.5 * eta).tolist()
+    eta, decay = torch.linspace(0.1, 0.02, 6, dtype=F64), torch.linspace(0.5, 0.2, 6, dtype=F64)
+    found = coefficients(LinearUpdate(decays=True), eta, decay)
+    left = (1 - decay * eta).tolist()
     for t in range(6):
         assert float(found.weights[t]) == pytest.approx(math.prod(left[t:]))
         assert float(found.gradient[t]) == pytest.approx(-float(eta[t]) * math.prod(left[t + 1 :]))
@@ -153,4 +155,4 @@ def test_a_step_without_gradient_or_learning_rate_is_undefined() -> None:
 def test_columns_of_different_lengths_are_refused() -> None:
     one, two = torch.zeros(1), torch.zeros(2)
     with pytest.raises(ValueError, match=r"needs columns of one length, not \[1, 2\]"):
-        bridge(LinearUpdate(), two, torch.zeros(1, 1), one, one, one)
+        bridge(LinearUpdate(), Measured(two, two, torch.zeros(1, 1), one, one, one))
