@@ -18,9 +18,16 @@ NULL_COLUMNS = (
     Column("null_distance", "weight", "‖w_t - w*‖ of the aware null model"),
 )
 
+WHOLE_RUN_COLUMNS = (
+    *NULL_COLUMNS,
+    *(column for probe in PROBES.values() for column in probe.whole_run_columns),
+)
+"""Columns that one epoch cannot give; they follow from the tables of the whole run."""
+
 
 def step_columns() -> tuple[Column, ...]:
     """Every column that a steps table can have, with unit and meaning, in the table's order."""
     path, *others = (probe.columns for probe in PROBES.values() if probe.table == "steps")
     rest = tuple(column for columns in others for column in columns)
-    return (*COMMON_COLUMNS, *path, *NULL_COLUMNS, *rest)
+    derived = WHOLE_RUN_COLUMNS[len(NULL_COLUMNS) :]
+    return (*COMMON_COLUMNS, *path, *NULL_COLUMNS, *rest, *derived)

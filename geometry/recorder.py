@@ -13,7 +13,7 @@ from geometry.probes.contract import Probe, StepView, SumsProbe, measure_togethe
 
 @dataclass(frozen=True)
 class DueProbe:
-    """A probe with its cadence: measured at steps 0, every, 2 every, ..."""
+    """A probe with its cadence: measured at steps 0, every, 2 every, ... unless it says else."""
 
     probe: Probe
     every: int
@@ -41,7 +41,7 @@ class Recorder:
 
     def __init__(self, probes: Sequence[DueProbe], capacity: int, device: torch.device) -> None:
         for due in probes:
-            if due.every != 1 and due.probe.labels is None:
+            if due.every != 1 and due.probe.table == "steps":
                 raise ValueError(f"probe {due.probe.name}: every must be 1 in the steps table")
         self.needs_update = any(due.probe.needs_update for due in probes)
         swept = [due for due in probes if isinstance(due.probe, SumsProbe) and due.every == 1]
@@ -76,7 +76,7 @@ class Recorder:
         if self._swept and self._sweep_after == after:
             measure_together(self._swept, view, self._sums[row])
         for due, cells in zip(self._others, self._cells, strict=True):
-            if due.probe.needs_update == after and view.step % due.every == 0:
+            if due.probe.needs_update == after and due.probe.is_due(view.step, due.every):
                 due.probe.measure(view, cells[row])
 
     def flush(self) -> tuple[Tensor, Tensor, list[Recorded]]:
@@ -93,7 +93,7 @@ class Recorder:
 
 
 def _derive(due: DueProbe, steps: Tensor, primitives: Tensor) -> Recorded:
-    kept = steps % due.every == 0
+    kept = due.probe.recorded(steps, due.every)
     names = [column.name for column in due.probe.columns]
     columns = dict(zip(names, due.probe.derive(primitives[kept]), strict=True))
     return Recorded(due.probe.table, due.probe.labels, steps[kept], columns)

@@ -19,6 +19,7 @@ from pydantic import (
 
 from geometry.probes.contract import ProbeOptions
 from geometry.probes.registry import PROBES
+from geometry.surface import BatchKind
 from trainables.data.contract import DataConfig
 from trainables.data.registry import DATA
 from trainables.errors import UserError, nearest
@@ -97,46 +98,6 @@ class LearningRate(Options):
         return self.base * growth[self.rule]
 
 
-class ProbeConfig(Options):
-    """One probe of the run; written as its name, or as {name, every, its own options}."""
-
-    name: str
-    """Name in the probe registry."""
-    every: int = Field(default=1, ge=1)
-    """Cadence in steps: measured at steps 0, every, 2 every, ...; 1 for the steps table."""
-
-    options: dict[str, Any] = {}
-    """The probe's own options that differ from their defaults; written beside its name."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _gathered(cls, value: object) -> object:
-        if not isinstance(value, Mapping):
-            return {"name": value} if isinstance(value, str) else value
-        common = {k: v for k, v in value.items() if k in ("name", "every")}
-        return {**common, "options": {k: v for k, v in value.items() if k not in common}}
-
-    @model_validator(mode="after")
-    def _known(self) -> ProbeConfig:
-        if self.name not in PROBES:
-            raise UserError(f"unknown probe '{self.name}'; {nearest(self.name, PROBES)}")
-        self.typed_options()
-        return self
-
-    @model_serializer(mode="wrap")
-    def _flat(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = handler(self)
-        return {**values, **values.pop("options", {})}
-
-    def typed_options(self) -> ProbeOptions:
-        """The probe's options as its own type; raises UserError for one that does not fit."""
-        known = PROBES[self.name].options_type
-        names = ["every", *(field.name for field in dataclasses.fields(known))]
-        for option in self.options.keys() - names:
-            raise UserError(f"probe {self.name}: unknown key '{option}'; {nearest(option, names)}")
-        return build_dataclass(known, self.options, where=f"probe {self.name}")
-
-
 COUNT = TypeAdapter[int](Annotated[int, Field(ge=1)])
 
 
@@ -150,9 +111,65 @@ def count_or(word: str) -> BeforeValidator:
             return COUNT.validate_python(value)
         except ValidationError as error:
             found = error.errors()[0]["msg"]
-            raise ValueError(f"{found[0].lower()}{found[1:]}, or {word}, got {value!r}") from None
+            words = f"{found[0].lower()}{found[1:]}, got {value!r}; or write {word}"
+            raise ValueError(words) from None
 
     return BeforeValidator(check)
+
+
+class ProbeConfig(Options):
+    """One probe of the run; written as its name, or as {name, every, its own options}."""
+
+    name: str
+    """Name in the probe registry."""
+    every: Annotated[int | Literal["epoch"] | None, count_or("epoch")] = None
+    """Cadence in steps: measured at steps 0, every, 2 every, ...; epoch: at the first step of every
+    epoch. By default the probe's own; always 1 for the steps table."""
+
+    options: dict[str, Any] = {}
+    """The probe's own options that differ from their defaults; written beside its name."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gathered(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return {"name": value} if isinstance(value, str) else value
+        common = {k: v for k, v in value.items() if k in ("name", "every")}
+        options = {k: v for k, v in value.items() if k not in common}
+        own = PROBES.get(str(value.get("name")))
+        if own is not None and common.get("every") == own.default_every:
+            del common["every"]  # one identity for both ways to write it
+        return {**common, "options": options}
+
+    @model_validator(mode="after")
+    def _known(self) -> ProbeConfig:
+        if self.name not in PROBES:
+            raise UserError(f"unknown probe '{self.name}'; {nearest(self.name, PROBES)}")
+        self.typed_options()
+        return self
+
+    @model_serializer(mode="wrap")
+    def _flat(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        options = values.pop("options", {})
+        return {**values, **options}
+
+    def batches(self) -> frozenset[BatchKind]:
+        """The kinds of batches that the probe reads besides the step's own."""
+        return PROBES[self.name].batches(self.typed_options())
+
+    def cadence(self, steps_per_epoch: int) -> int:
+        """Steps from one measurement to the next."""
+        every = PROBES[self.name].default_every if self.every is None else self.every
+        return steps_per_epoch if every == "epoch" else every
+
+    def typed_options(self) -> ProbeOptions:
+        """The probe's options as its own type; raises UserError for one that does not fit."""
+        known = PROBES[self.name].options_type
+        names = ["every", *(field.name for field in dataclasses.fields(known))]
+        for option in self.options.keys() - names:
+            raise UserError(f"probe {self.name}: unknown key '{option}'; {nearest(option, names)}")
+        return build_dataclass(known, self.options, where=f"probe {self.name}")
 
 
 class RunConfig(Options):
@@ -214,10 +231,29 @@ class RunConfig(Options):
                 f"model {self.model.name} takes {self.model.data_kind}, task {self.task.name} reads "
                 f"{self.task.data_kind}; use model {' or '.join(fitting)}"
             )
+        if self.batch_size == "full" and not isinstance(self.task, ExampleTaskConfig):
+            raise ValueError(
+                f"batch_size: full needs a task whose loss is a mean over examples, "
+                f"{self.task.name} is none; give a number"
+            )
         names = [probe.name for probe in self.probes]
         if len(set(names)) != len(names):
             raise ValueError(f"probes: each at most once, not {names}")
+        for probe in self.probes:
+            self._check_batches(probe)
         return self
+
+    def _check_batches(self, probe: ProbeConfig) -> None:
+        kinds = probe.batches()
+        if self.batch_size == "full" and kinds & {"fixed", "fresh"}:
+            raise ValueError(
+                f"probe {probe.name} draws minibatches, and batch_size: full has none; leave it out"
+            )
+        if "held_out" in kinds and not isinstance(self.task, ExampleTaskConfig):
+            raise ValueError(
+                f"probe {probe.name} needs a task whose loss is a mean over examples, "
+                f"{self.task.name} is none; leave it out"
+            )
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], where: str = "") -> RunConfig:
@@ -227,6 +263,14 @@ class RunConfig(Options):
     def plain(self) -> dict[str, Any]:
         """The canonical plain form: non-default values only, members with their names."""
         return self.model_dump(mode="json", exclude_defaults=True)
+
+    def examples_per_step(self, num_train: int) -> int:
+        """The batch size as a number: all `num_train` training examples if it is full."""
+        return num_train if self.batch_size == "full" else self.batch_size
+
+    def steps_per_epoch(self, num_train: int) -> int:
+        """Whole minibatches in the training examples; 1 if the batch size is full."""
+        return num_train // self.examples_per_step(num_train)
 
     def seed_for(self, name: str) -> int:
         """The named seed: as given, else derived from `seed`."""
@@ -239,20 +283,28 @@ class RunConfig(Options):
             return self.model.channels_last
         return self.memory_format == "channels_last"
 
-    def examples_per_step(self, num_train: int) -> int:
-        """The batch size as a number: all `num_train` training examples if it is full."""
-        return num_train if self.batch_size == "full" else self.batch_size
-
-    def steps_per_epoch(self, num_train: int) -> int:
-        """Whole minibatches in the training examples; 1 if the batch size is full."""
-        return num_train // self.examples_per_step(num_train)
-
     def all_probes(self) -> tuple[ProbeConfig, ...]:
-        """The run's probes and those that its optimizer's null model needs."""
-        names = {probe.name for probe in self.probes}
+        """The run's probes, those that they build on, and those that its null model needs."""
         extra = ("path", *self.optimizer.required_probes) if self.needs_replay() else ()
-        return self.probes + tuple(ProbeConfig(name=name) for name in extra if name not in names)
+        required = (name for probe in self.probes for name in PROBES[probe.name].requires)
+        missing = dict.fromkeys([*extra, *required])
+        for probe in self.probes:
+            missing.pop(probe.name, None)
+        return self.probes + tuple(ProbeConfig(name=name) for name in missing)
+
+    def check_length(self, num_steps: int, steps_per_epoch: int) -> None:
+        """Raises UserError if a probe needs more measured steps than the run has."""
+        for probe in self.all_probes():
+            num_measured = -(-num_steps // probe.cadence(steps_per_epoch))
+            try:
+                probe.typed_options().check_length(num_measured)
+            except ValueError as error:
+                raise UserError(f"probe {probe.name}: {error}") from None
 
     def needs_replay(self) -> bool:
         """True if some probe needs the reference w*."""
         return any(PROBES[probe.name].needs_reference for probe in self.probes)
+
+    def needs_surface(self) -> bool:
+        """True if some probe reads other batches than the step's own."""
+        return any(probe.batches() for probe in self.probes)

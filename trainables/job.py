@@ -15,6 +15,7 @@ from trainables.environment import describe, make_deterministic
 from trainables.measurement import Measurement
 from trainables.record import EpochRecord, ReferenceRecord
 from trainables.store import Folder, Store
+from trainables.surface import TrajectorySurface, check_probes
 from trainables.tasks.contract import Task
 from trainables.trajectory import Observer, Trajectory
 
@@ -82,6 +83,9 @@ class Workbench:
         self.task: Task = self.config.task.bind(self.config, place.data_root, place.device)
         self.folder: Folder = place.store.trajectory(job.trajectory_id)
         self._reducer: RowReducer | None = None
+        self._surface: TrajectorySurface | None = None
+        for run in job.runs:
+            check_probes(run.config, self.task)
 
     def trajectory(self) -> Trajectory:
         """The trajectory at t = 0."""
@@ -105,7 +109,15 @@ class Workbench:
             layout=trajectory.flat.layout,
             reducer=self._reducer,
             reference=reference,
+            surface=self._surface_of(trajectory) if run.config.needs_surface() else None,
+            unused_rows=lambda: self.task.unused_rows(trajectory.model),
         )
+
+    def _surface_of(self, trajectory: Trajectory) -> TrajectorySurface:
+        """One for all measurements along a trajectory: it holds a copy of the network."""
+        if self._surface is None or self._surface.trajectory is not trajectory:
+            self._surface = TrajectorySurface(trajectory)
+        return self._surface
 
     def new_record(self) -> ReferenceRecord:
         """The record of a reference pass that has not begun."""

@@ -7,20 +7,18 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from geometry import null
 from geometry.flat import FlatLayout
 from geometry.probes.contract import ProbeContext, StepView
 from geometry.probes.registry import PROBES
 from geometry.recorder import DueProbe, Recorder
 from geometry.reductions import RowReducer
+from geometry.surface import Surface
+from geometry.whole_run import Columns
 from trainables.config import RunConfig
-from trainables.optimizers import OptimizerConfig
+from trainables.whole_run import whole_run_columns
 
 PROBE_STATE = "probe."
 """Prefix that tells a probe's state from a table in a checkpoint's keys."""
-
-Columns = dict[str, Tensor]
-"""Columns of one table by name: [rows], or [rows, labels] for a table that has labels."""
 
 
 class Measurement:
@@ -39,18 +37,25 @@ class Measurement:
         layout: FlatLayout,
         reducer: RowReducer,
         reference: Tensor | None,
+        references: Mapping[str, Tensor] | None = None,
+        surface: Surface | None = None,
+        unused_rows: Callable[[], Mapping[str, Tensor]] = dict,
     ) -> None:
         self.run_id = run_id
         self.config = config
         self.num_steps = config.budget.num_steps(steps_per_epoch)
-        context = ProbeContext(layout, reducer, reference)
+        config.check_length(self.num_steps, steps_per_epoch)
+        context = ProbeContext(
+            layout, reducer, reference, references or {}, surface, self.num_steps, unused_rows
+        )
         probes = [
-            DueProbe(PROBES[p.name](context, p.typed_options()), p.every)
+            DueProbe(PROBES[p.name](context, p.typed_options()), p.cadence(steps_per_epoch))
             for p in config.all_probes()
         ]
         self._probes = {due.probe.name: due.probe for due in probes}
         self._recorder = Recorder(probes, min(steps_per_epoch, self.num_steps), reducer.device)
-        self.labels = {p.probe.table: p.probe.labels for p in probes if p.probe.labels}
+        self.labels = {p.probe.table: p.probe.labels for p in probes if p.probe.table != "steps"}
+        """The row labels of every table but the steps table; None: one row per step."""
         self._parts: dict[str, list[Columns]] = {}
         self._learning_rates: list[float] = []
         """Those of the steps since the last flush, as they were used."""
@@ -76,7 +81,7 @@ class Measurement:
         self._learning_rates.clear()
         table = {"step": steps, "loss": losses, "learning_rate": learning_rate}
         for part in recorded:
-            if part.labels is None:
+            if part.table == "steps":
                 table |= part.columns
             else:
                 self._append(part.table, {"step": part.steps, **part.columns})
@@ -115,22 +120,7 @@ class Measurement:
         self._parts = {table: [columns] for table, columns in parts.items()}
 
     def finished_tables(self) -> dict[str, Columns]:
-        """The tables with the null model filled in, which needs the whole run."""
+        """The tables with the null model and all else filled in that needs the whole run."""
         tables = self.tables()
-        steps = tables["steps"]
-        if "gamma" in steps:
-            steps |= null_columns(self.config.optimizer, steps)
+        tables["steps"] |= whole_run_columns(self.config, tables)
         return tables
-
-
-def null_columns(optimizer: OptimizerConfig, steps: Mapping[str, Tensor]) -> Columns:
-    """The null model's columns of a whole run, from its measured ones; each [T]."""
-    path = optimizer.null_path_clipped(steps)
-    return {
-        "null_gamma": path.gamma,
-        "null_gamma_closed": null.closed_form_gamma(len(path.gamma)),
-        "null_rsi": path.rsi,
-        "null_error_bound": path.error_bound,
-        "null_local_lr": path.local_lr,
-        "null_distance": steps["gradient_norm"] / path.error_bound,
-    }

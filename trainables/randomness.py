@@ -39,6 +39,17 @@ def seeded(seed: int, *counters: int | str) -> Iterator[None]:
         torch.set_rng_state(state)
 
 
+@contextmanager
+def kept_generator(device: torch.device) -> Iterator[None]:
+    """Put the default generator of that device back to where it stood, after the block."""
+    cuda = device.type == "cuda"
+    state = torch.cuda.get_rng_state(device) if cuda else torch.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.cuda.set_rng_state(state, device) if cuda else torch.set_rng_state(state)
+
+
 def reseed_default(seed: int, step: int, device: torch.device) -> None:
     """Re-seed the default generator that dropout and attention draw from on that device.
 

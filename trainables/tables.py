@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from torch import Tensor
 
 from geometry.columns import COMMON_COLUMNS as COMMON_COLUMNS
@@ -30,10 +31,11 @@ def steps_table(run_id: str, columns: Mapping[str, Tensor], steps_per_epoch: int
 
 
 def labelled_table(
-    run_id: str, columns: Mapping[str, Tensor], labels: Sequence[str], steps_per_epoch: int
+    run_id: str, columns: Mapping[str, Tensor], labels: Sequence[str] | None, steps_per_epoch: int
 ) -> pd.DataFrame:
-    """One row per (step, label) of a probe with labels."""
-    step = np.repeat(columns["step"].numpy(), len(labels))
+    """A probe's own table: one row per (step, label), or per step for a probe without labels."""
+    step = np.repeat(columns["step"].numpy(), 1 if labels is None else len(labels))
+    label = {} if labels is None else {"label": _repeated(labels, len(columns["step"]))}
     # in the documented order: a checkpoint gives the columns back sorted by name
     documented = dict.fromkeys(c.name for probe in PROBES.values() for c in probe.columns)
     names = [name for name in documented if name in columns]
@@ -42,10 +44,14 @@ def labelled_table(
             "run_id": run_id,
             "step": step,
             "epoch": step // steps_per_epoch,
-            "label": np.tile(np.array(labels, dtype=object), len(columns["step"])),
+            **label,
             **{name: columns[name].numpy().reshape(-1) for name in names},
         }
     )
+
+
+def _repeated(labels: Sequence[str], times: int) -> NDArray[np.object_]:
+    return np.tile(np.array(labels, dtype=object), times)
 
 
 def epochs_table(

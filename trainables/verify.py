@@ -11,20 +11,24 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from geometry.columns import WHOLE_RUN_COLUMNS
+from geometry.probes.registry import PROBES
+from geometry.whole_run import Columns
 from trainables.checkpoint import load_checkpoint
 from trainables.config import RunConfig
 from trainables.environment import describe
 from trainables.errors import UserError
 from trainables.job import Job, Place, RunJob, Workbench, drive
-from trainables.measurement import Columns, Measurement, null_columns
+from trainables.measurement import Measurement
 from trainables.record import ReferenceRecord
 from trainables.reference import DRAWN, load_reference
 from trainables.store import Folder, Store, StoreDamaged, read_table
-from trainables.tables import NULL_COLUMNS, epochs_table, labelled_table, steps_table
+from trainables.tables import epochs_table, labelled_table, steps_table
 from trainables.trajectory import Trajectory
+from trainables.whole_run import whole_run_columns
 
-WHOLE_RUN_COLUMNS = frozenset(column.name for column in NULL_COLUMNS)
-"""Columns that one epoch cannot give; they are computed again from the stored steps table."""
+DERIVED = frozenset(column.name for column in WHOLE_RUN_COLUMNS)
+"""Columns that one epoch cannot give; they are computed again from the stored tables."""
 
 
 def verify_run(store: Store, run_id: str, *, data_root: Path, device: torch.device) -> None:
@@ -172,29 +176,45 @@ def _compare_tables(
     """Compare every row of the replayed epoch with the stored tables, bit for bit."""
     run_id, steps_per_epoch = stored.run.run_id, stored.record.steps_per_epoch
     for name, columns in replayed.items():
-        labels = measurement.labels.get(name)
-        if labels is None:
+        if name == "steps":
             expected = steps_table(run_id, columns, steps_per_epoch)
         else:
-            expected = labelled_table(run_id, columns, labels, steps_per_epoch)
+            expected = labelled_table(run_id, columns, measurement.labels[name], steps_per_epoch)
         table = stored.table(name)
         rows = table["epoch"] == stored.start() // steps_per_epoch
         found = table[rows].reset_index(drop=True)
-        _compare(stored, name, found, expected, without=WHOLE_RUN_COLUMNS)
+        _compare(stored, name, found, expected, without=_not_in_one_epoch(name))
+
+
+def _not_in_one_epoch(table: str) -> frozenset[str]:
+    """The columns whose values rest on steps outside of their epoch."""
+    remembering = (p for p in PROBES.values() if p.table == table and p.remembers)
+    columns = frozenset(column.name for probe in remembering for column in probe.columns)
+    return columns | DERIVED
 
 
 def _check_derived(stored: _Stored) -> None:
-    """Compute again what follows from the stored steps table: the null model, the epochs table."""
-    steps = stored.table("steps")
-    if "null_gamma" in steps:
-        names = [name for name in steps if name not in ("run_id", *WHOLE_RUN_COLUMNS)]
-        columns = {str(name): torch.tensor(steps[name].to_numpy()) for name in names}
-        again = null_columns(stored.run.config.optimizer, columns)
-        expected = steps.assign(**{name: values.numpy() for name, values in again.items()})
-        _compare(stored, "steps", steps, expected)
+    """Compute again what follows from the stored tables: the null model, windows, the epochs."""
+    steps, config = stored.table("steps"), stored.run.config
+    names = {PROBES[probe.name].table for probe in config.all_probes()}
+    tables = {name: _columns(stored.table(name)) for name in {"steps", *names}}
+    again = whole_run_columns(config, tables)
+    expected = steps.assign(**{name: values.numpy() for name, values in again.items()})
+    _compare(stored, "steps", steps, expected)
     rows = stored.record.rows_until(stored.num_steps)
     expected = epochs_table(stored.run.run_id, steps, rows)
     _compare(stored, "epochs", stored.table("epochs"), expected)
+
+
+def _columns(table: pd.DataFrame) -> Columns:
+    """The measured columns of a stored table, [rows] or [rows, labels]."""
+    names = [name for name in table if name not in ("run_id", "label", "epoch", *DERIVED)]
+    values = {str(name): torch.tensor(table[name].to_numpy()) for name in names}
+    if "label" not in table:
+        return values
+    num_labels = table["label"].nunique()
+    values = {name: column.view(-1, num_labels) for name, column in values.items()}
+    return values | {"step": values["step"][:, 0]}
 
 
 def _compare(
@@ -205,6 +225,7 @@ def _compare(
     without: frozenset[str] = frozenset(),
 ) -> None:
     path = stored.folder.path / f"{name}.parquet"
+    expected = expected[[column for column in expected if column not in without]]
     columns = [column for column in found if column not in without]
     if columns != list(expected) or len(found) != len(expected):
         raise StoreDamaged(f"{path}: other rows or columns than a replay gives")

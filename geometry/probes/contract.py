@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from geometry.flat import FlatLayout
 from geometry.reductions import RowReducer, Scratch
+from geometry.surface import BatchKind, Surface
+from geometry.whole_run import Columns, WholeRun
+
+Cadence = int | Literal["epoch"]
+"""Steps from one measurement to the next, or the first step of every epoch."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,8 @@ class StepView:
     Time convention: `weights` is w_t and `gradient` is G_t, the gradient of minibatch t's loss at
     w_t, without weight decay and before clipping, both flat, shape [P]. `weights_after` is w_{t+1};
     it is the empty tensor before the update. `preconditioner` gives the optimizer's P_t block by
-    block; it is None for the identity, and known only after the update.
+    block; it is None for the identity, and known only after the update. `momentum` is the
+    optimizer's buffer v_{t-1}, shape [P]; it is None while it is zero, and after the update.
     """
 
     step: int
@@ -49,18 +55,26 @@ class StepView:
     learning_rate: float
     weight_decay: float
     preconditioner: Scaling | None
+    momentum: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class ProbeContext:
     """What a probe is built from: the layout of the flat buffers, the reducer, the reference w*.
 
-    `reference` is w*, flat, shape [P], and is None for probes that need none.
+    `reference` is w*, flat, shape [P], and is None for probes that need none; `references` are
+    further ones by their labels. `surface` is None where no probe reads other batches. `num_steps`
+    is T, where it is known.
     """
 
     layout: FlatLayout
     reducer: RowReducer
     reference: Tensor | None
+    references: Mapping[str, Tensor] = field(default_factory=dict)
+    surface: Surface | None = None
+    num_steps: int | None = None
+    unused_rows: Callable[[], Mapping[str, Tensor]] = dict
+    """Gives parameter name -> indices of rows whose gradient is zero at every step."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +83,9 @@ class ProbeOptions:
 
     A value out of range raises ValueError in `__post_init__`, in one line for the user.
     """
+
+    def check_length(self, num_measured: int) -> None:
+        """Raises ValueError, in one line, if the options need more measured steps than that."""
 
 
 class Probe(ABC):
@@ -88,17 +105,47 @@ class Probe(ABC):
     of sums that needs no update may be called at either time: w_t and G_t are the same."""
     columns: ClassVar[tuple[Column, ...]]
     table: ClassVar[str] = "steps"
-    """The table that the columns stand in; a probe with labels has one of its own."""
+    """The table that the columns stand in; a probe with labels or a cadence has one of its own."""
+    default_every: ClassVar[Cadence] = 1
+    """Cadence where the run gives none."""
     options_type: ClassVar[type[ProbeOptions]] = ProbeOptions
+    requires: ClassVar[tuple[str, ...]] = ()
+    """Names of the probes whose columns it builds on."""
+    whole_run_columns: ClassVar[tuple[Column, ...]] = ()
+    """Columns of the steps table that `whole_run` gives."""
+    remembers: ClassVar[bool] = False
+    """True if a row rests on earlier steps than its own: one epoch alone cannot give it again."""
 
     def __init__(self, context: ProbeContext, options: ProbeOptions | None = None) -> None:
         self.context = context
         self.options = self.options_type() if options is None else options
 
+    @classmethod
+    def batches(cls, options: ProbeOptions) -> frozenset[BatchKind]:
+        """The kinds of batches that it asks the surface for; none: the step's own gradient."""
+        return frozenset()
+
+    @classmethod
+    def extra_gradients(cls, options: ProbeOptions, batches_per_pass: int) -> float:
+        """Cost of one measurement, in gradients of a minibatch; for the plan.
+
+        `batches_per_pass` is that of a pass over the training examples. See `geometry.surface` for
+        what a loss and a Hessian-vector product count.
+        """
+        return 0.0
+
     @property
     def labels(self) -> tuple[str, ...] | None:
-        """Row labels of a probe with a table of its own (layers, groups); None: the steps table."""
+        """Labels of the rows of a step, in a table of the probe's own; None: one row per step."""
         return None
+
+    def is_due(self, step: int, every: int) -> bool:
+        """True at the steps at which `measure` is to be called."""
+        return step % every == 0
+
+    def recorded(self, steps: Tensor, every: int) -> Tensor:
+        """Mask of the steps whose primitives become rows, among those that are due."""
+        return steps % every == 0
 
     @property
     @abstractmethod
@@ -117,6 +164,19 @@ class Probe(ABC):
         probe that has labels. Undefined values (0/0) are NaN, never a number.
         """
 
+    @classmethod
+    def whole_run(cls, options: ProbeOptions, run: WholeRun) -> Columns:
+        """Columns that need the whole run, each [T] in the steps table; a pure function of it.
+
+        Those of `whole_run_columns` that the run allows: one that it does not is left out.
+        """
+        return {}
+
+    @classmethod
+    def summary(cls, options: ProbeOptions, run: WholeRun) -> dict[str, float | None]:
+        """Values of the run for the runs table, its tables complete; None where undefined."""
+        return {}
+
     def state(self) -> dict[str, Tensor]:
         """What the probe carries from step to step, by name; empty for most."""
         return {}
@@ -131,6 +191,12 @@ class Probe(ABC):
         if self.context.reference is None:
             raise ValueError(f"probe {self.name} needs a reference")
         return self.context.reference
+
+    def surface(self) -> Surface:
+        """The loss surface; raises ValueError for a probe built without one."""
+        if self.context.surface is None:
+            raise ValueError(f"probe {self.name} needs a surface")
+        return self.context.surface
 
 
 class StepBlock:

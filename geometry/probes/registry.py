@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from geometry.probes.batches import FixedBatchesProbe, HeldOutProbe
+from geometry.probes.bridge import BridgeProbe
 from geometry.probes.contract import Probe
+from geometry.probes.correlation import CorrelationProbe, LayerCorrelationProbe
+from geometry.probes.full_batch import FullBatchProbe
+from geometry.probes.independent import IndependentMinibatchProbe
 from geometry.probes.path import PathProbe
 from geometry.probes.preconditioner import PreconditionerProbe
 from geometry.probes.segments import GroupsProbe, LayersProbe
+from geometry.probes.sharpness import SharpnessProbe
+from geometry.probes.sign_shift import SignShiftProbe
 from geometry.probes.update import UpdateProbe
 from geometry.probes.weight_decay import WeightDecayProbe
 
@@ -18,5 +25,14 @@ PROBES: dict[str, type[Probe]] = {
         PreconditionerProbe,
         LayersProbe,
         GroupsProbe,
+        FullBatchProbe,
+        FixedBatchesProbe,
+        HeldOutProbe,
+        IndependentMinibatchProbe,
+        SharpnessProbe,
+        CorrelationProbe,
+        LayerCorrelationProbe,
+        SignShiftProbe,
+        BridgeProbe,
     )
 }

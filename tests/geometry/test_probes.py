@@ -14,9 +14,16 @@ from geometry.probes.contract import Column, Probe, ProbeContext, StepView
 from geometry.probes.registry import PROBES
 from geometry.probes.segments import GROUPS
 from geometry.reductions import ROW, RowReducer
+from tests.geometry.surfaces import Quadratic
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 STEPS_PROBES = [name for name, probe in PROBES.items() if probe.table == "steps"]
+OF_THE_STEP = [
+    name
+    for name, probe in PROBES.items()
+    if not (probe.batches(probe.options_type()) or probe.remembers)
+]
+"""Probes that measure nothing but the step's own gradient."""
 
 
 def network() -> nn.Module:
@@ -55,7 +62,9 @@ class Case:
 
     def probe(self, name: str) -> Probe:
         reducer = RowReducer(self.layout.size, self.device, torch.float32)
-        return PROBES[name](ProbeContext(self.layout, reducer, self.reference))
+        surface = Quadratic(self.vector(6).abs())
+        context = ProbeContext(self.layout, reducer, self.reference, surface=surface)
+        return PROBES[name](context)
 
     def scale(self, block: slice, out: Tensor) -> Tensor:
         return out.copy_(self.scaling[block])
@@ -274,7 +283,7 @@ def test_every_ratio_column_is_the_ratio_that_it_names(name: str) -> None:
             torch.testing.assert_close(measured[column.name], above / below)
 
 
-@pytest.mark.parametrize("name", PROBES)
+@pytest.mark.parametrize("name", OF_THE_STEP)
 @pytest.mark.parametrize("what", ["gradient", "displacement", "both"])
 def test_what_is_undefined_is_nan_and_never_a_number(name: str, what: str) -> None:
     case = Case("cpu", decay=0.0)
@@ -289,11 +298,11 @@ def test_what_is_undefined_is_nan_and_never_a_number(name: str, what: str) -> No
         "both": {"gamma", "rsi", "error_bound", "local_lr"},
     }[what]
     for column, values in measured.items():
-        assert values.isnan().all() == (column in undefined), column
+        assert values.isnan().all() == (column.removeprefix("used_") in undefined), column
         assert not values.isinf().any(), column
 
 
-@pytest.mark.parametrize("name", PROBES)
+@pytest.mark.parametrize("name", OF_THE_STEP)
 def test_a_gradient_that_is_no_number_stays_visible(name: str) -> None:
     case = Case("cpu")
     case.gradient[3] = math.nan
@@ -317,6 +326,33 @@ def test_a_probe_that_needs_a_reference_says_so(name: str) -> None:
         measure()
 
 
+@pytest.mark.parametrize("name", [n for n in PROBES if n not in OF_THE_STEP])
+def test_what_is_undefined_beyond_the_step_is_nan_and_never_infinite(name: str) -> None:
+    case = Case("cpu")
+    case.gradient.zero_()
+    case.reference.copy_(case.weights)
+    for column, values in case.measured(name).items():
+        assert not values.isinf().any(), column
+
+
+READING = [n for n, probe in PROBES.items() if probe.batches(probe.options_type())]
+
+
+@pytest.mark.parametrize("name", READING)
+def test_a_probe_that_reads_other_batches_says_so(name: str) -> None:
+    case = Case("cpu")
+    reducer = RowReducer(case.layout.size, case.device, torch.float32)
+    probe = PROBES[name](ProbeContext(case.layout, reducer, case.reference))
+    with pytest.raises(ValueError, match=f"probe {name} needs a surface"):
+        probe.measure(case.view(probe), torch.zeros(probe.num_primitives, dtype=torch.float64))
+    assert PROBES[name].extra_gradients(probe.options, 12) > 0
+
+
+@pytest.mark.parametrize("name", [n for n in PROBES if n not in READING])
+def test_a_probe_of_the_steps_own_gradient_costs_none(name: str) -> None:
+    assert PROBES[name].extra_gradients(PROBES[name].options_type(), 12) == 0
+
+
 def test_gamma_of_11_million_weights_is_exact_to_1e_8() -> None:
     size = 11_173_962 // ROW * ROW
     flat = FlatParameters(nn.Linear(size, 1, bias=False))
@@ -334,3 +370,36 @@ def test_gamma_of_11_million_weights_is_exact_to_1e_8() -> None:
     exact = torch.cosine_similarity(gradient.double(), displacement, dim=0)
     assert float(exact) > 0.05
     assert float(gamma) == pytest.approx(float(exact), abs=1e-8)
+
+
+def test_used_rows_leave_out_the_rows_that_the_task_names() -> None:
+    case = Case("cpu")
+    named = case.layout.segments[-2]
+    assert len(named.shape) == 2
+    rows = torch.tensor([1, 3])
+    # a row that no example reaches has no gradient
+    named.view(case.gradient)[rows] = 0
+    reducer = RowReducer(case.layout.size, case.device, torch.float32)
+    context = ProbeContext(
+        case.layout, reducer, case.reference, unused_rows=lambda: {named.name: rows, "other": rows}
+    )
+    probe = PROBES["used_rows"](context)
+    out = torch.empty(1, 3, dtype=torch.float64)
+    probe.measure(case.view(probe), out[0])
+    used = case.reference.clone()
+    named.view(used)[rows] = named.view(case.weights)[rows]
+    displacement = case.weights.double() - used.double()
+    inner, norm = case.dot(case.gradient, displacement), case.gradient.double().norm().item()
+    distance = displacement.norm().item()
+    found = dict(
+        zip((c.name for c in probe.columns), (v.item() for v in probe.derive(out)), strict=True)
+    )
+    assert found == pytest.approx(
+        {
+            "used_distance": distance,
+            "used_rsi": inner / distance**2,
+            "used_error_bound": norm / distance,
+            "used_gamma": inner / norm / distance,
+        },
+        rel=1e-6,
+    )

@@ -16,6 +16,7 @@ from geometry.probes.registry import PROBES
 from geometry.probes.segments import LayersProbe
 from geometry.recorder import DueProbe, Recorder
 from geometry.reductions import RowReducer
+from tests.geometry.surfaces import Quadratic
 
 CPU = torch.device("cpu")
 FLAT = FlatParameters(nn.Sequential(nn.Linear(7, 5), nn.Linear(5, 3)))
@@ -23,7 +24,8 @@ SIZE = FLAT.layout.size
 
 
 def context() -> ProbeContext:
-    return ProbeContext(FLAT.layout, RowReducer(SIZE, CPU, torch.float32), vector(99))
+    reducer = RowReducer(SIZE, CPU, torch.float32)
+    return ProbeContext(FLAT.layout, reducer, vector(99), surface=Quadratic(vector(98).abs()))
 
 
 def vector(seed: int) -> Tensor:
@@ -158,7 +160,7 @@ def test_a_flush_in_which_no_step_was_due_is_empty(name: str) -> None:
     steps, _, (part,) = recorder.flush()
     assert (len(steps), len(part.steps)) == (3, 0)
     for values in part.columns.values():
-        assert values.shape == (0, len(part.labels or ()))
+        assert values.shape == ((0,) if part.labels is None else (0, len(part.labels)))
 
 
 @pytest.mark.parametrize("name", [n for n, probe in PROBES.items() if probe.table == "steps"])

@@ -14,10 +14,12 @@ from geometry.probes.contract import ProbeContext
 from geometry.probes.registry import PROBES
 from geometry.recorder import DueProbe, Recorder
 from geometry.reductions import RowReducer
-from trainables.config import RunConfig
+from tests.trainables.small_probes import small_probe
+from trainables.config import ProbeConfig, RunConfig
 from trainables.job import Progress
 from trainables.optimizers import OPTIMIZERS
 from trainables.store import Store, read_table
+from trainables.surface import TrajectorySurface
 from trainables.trajectory import Trajectory
 
 Build = Callable[..., Trajectory]
@@ -25,6 +27,8 @@ Tiny = Callable[..., RunConfig]
 Finish = Callable[..., list[Progress]]
 
 HUNGRY: dict[str, Any] = {
+    "data": {"name": "digits", "train_examples": 96, "validation_examples": 96},
+    "batch_size": 24,
     "model": {
         "name": "cnn",
         "channels": [4],
@@ -37,14 +41,25 @@ HUNGRY: dict[str, Any] = {
 """A network with layers of every group and an optimizer with a preconditioner."""
 
 
+def with_validation(config: RunConfig) -> RunConfig:
+    """The run with validation examples for four batches."""
+    data = config.data.model_copy(update={"validation_examples": 96})
+    return config.model_copy(update={"data": data, "batch_size": 24})
+
+
 def recorder(built: Trajectory, *names: str) -> Recorder:
     weights = built.flat.weights
     reducer = RowReducer(len(weights), weights.device, weights.dtype)
-    context = ProbeContext(built.flat.layout, reducer, torch.ones_like(weights))
-    return Recorder([DueProbe(PROBES[name](context), 1) for name in names], 20, weights.device)
+    context = ProbeContext(
+        built.flat.layout, reducer, torch.ones_like(weights), surface=TrajectorySurface(built)
+    )
+    probes = [ProbeConfig.model_validate(small_probe(name)) for name in names]
+    due = [DueProbe(PROBES[p.name](context, p.typed_options()), 1) for p in probes]
+    return Recorder(due, 20, weights.device)
 
 
 def test_weights_with_and_without_probes_are_equal(stateful: RunConfig, trajectory: Build) -> None:
+    stateful = with_validation(stateful)
     quiet, measured = trajectory(stateful), trajectory(stateful)
     quiet.advance(7)
     measured.advance(7, [recorder(measured, *PROBES), recorder(measured)])
@@ -143,8 +158,8 @@ def test_measuring_waits_for_no_value(tiny: Tiny, trajectory: Build, name: str) 
 @pytest.fixture
 def tables(tiny: Tiny, store: Store, finish: Finish) -> dict[str, dict[str, pd.DataFrame]]:
     """The tables of runs of one training, each with one probe, and of one run with all of them."""
-    runs = {f"only_{name}": tiny(**HUNGRY, probes=[name]) for name in PROBES}
-    for run_id, config in {"together": tiny(**HUNGRY, probes=list(PROBES)), **runs}.items():
+    runs = {f"only_{name}": tiny(**HUNGRY, probes=[small_probe(name)]) for name in PROBES}
+    for run_id, config in {"together": tiny(**HUNGRY, probes=[small_probe(name) for name in PROBES]), **runs}.items():
         finish(store, trajectory_id=f"of_{run_id}", **{run_id: config})
     return {
         run_id: {p.stem: read_table(p) for p in store.run(run_id).path.glob("*.parquet")}
