@@ -17,6 +17,7 @@ from sweeps.tree import Tree, flatten, head, merge, nest, without_nulls
 from trainables.config import RunConfig
 from trainables.data.contract import DataConfig
 from trainables.errors import UserError
+from trainables.full_batch import auto_chunk, check_chunk, example_bytes
 
 NumTrain = Callable[[RunConfig, Path], int]
 """Number of training examples of a run."""
@@ -114,7 +115,7 @@ def make_plan(spec: SweepSpec, data_root: Path, *, num_train: NumTrain | None = 
     that.
 
     Raises:
-        UserError: an invalid run, data that are not there, a batch larger than its data set.
+        UserError: an invalid run, data that are not there, a batch or chunk larger than its data.
     """
     planner = _Planner(spec, data_root, num_train)
     found: dict[str, PlannedRun] = {}
@@ -192,6 +193,7 @@ class _Planner:
         self._num_train = num_train
         self._data: dict[DataConfig, DataConfig] = {}
         self._sizes: dict[tuple[Any, Any], int] = {}
+        self._example_bytes: dict[tuple[Any, Any], int] = {}
         self._fixed = {
             label: complete(merge(spec.base, nest(ablation.set)))
             for label, ablation in spec.ablations.items()
@@ -205,8 +207,13 @@ class _Planner:
             parsed = self._config(label, settings)
         config = self.resolved(parsed)  # what it refuses is wrong in the data folder, not here
         with self._placed(label):
-            steps_per_epoch = self._steps_per_epoch(config)
+            num_train = self._checked_size(config)
+            config = self._chunked(config, num_train)
+            steps_per_epoch = config.steps_per_epoch(num_train)
+            config.check_length(config.budget.num_steps(steps_per_epoch), steps_per_epoch)
         values = {name: value_at(config, name) for name in self._axes[label]}
+        if "batch_size" in values:  # a number even where it is full: trends are fitted along it
+            values["batch_size"] = config.examples_per_step(num_train)
         own, shared = identities(config)
         return PlannedRun(
             run_id=own,
@@ -258,18 +265,33 @@ class _Planner:
         resolved = self._data[config.data]
         return config if resolved == config.data else config.model_copy(update={"data": resolved})
 
-    def _steps_per_epoch(self, config: RunConfig) -> int:
+    def _chunked(self, config: RunConfig, num_train: int) -> RunConfig:
+        """The config with the chunk that `auto` stands for, and none where it has no meaning."""
+        if config.batch_size != "full":
+            known = config.chunk == "auto"
+            return config if known else config.model_copy(update={"chunk": "auto"})
+        if config.chunk != "auto":
+            check_chunk(config, num_train)
+            return config
+        key = (config.model, config.data)
+        if key not in self._example_bytes:
+            self._example_bytes[key] = example_bytes(config, self._root)
+        chunk = auto_chunk(self._example_bytes[key], num_train)
+        return config.model_copy(update={"chunk": chunk})
+
+    def _checked_size(self, config: RunConfig) -> int:
+        """Number of training examples; refuses a batch that is larger."""
         key = (config.task, config.data)
         if key not in self._sizes:
             count = self._num_train or config.task.num_train
             self._sizes[key] = count(config, self._root)
         size = self._sizes[key]
-        if config.batch_size > size:
+        if config.examples_per_step(size) > size:
             raise UserError(
                 f"batch_size: {config.batch_size} is larger than the {size} training examples of "
-                f"{config.data.name}; give at most {size}"
+                f"{config.data.name}; give at most {size}, or full"
             )
-        return size // config.batch_size
+        return size
 
     @contextmanager
     def _placed(self, label: str) -> Iterator[None]:

@@ -16,12 +16,15 @@ from sweeps.progress import open_steps
 from sweeps.spec import SweepSpec
 from sweeps.status import RunStatus
 from sweeps.weights import num_weights
+from trainables.config import RunConfig
+from trainables.full_batch import CHUNK_BYTES, chunks, example_bytes
 
 BYTES_PER_WEIGHT = 4
 """float32, whatever the precision of the arithmetic."""
 VECTORS = 5
 """Weight-sized vectors of a replay besides optimizer slots and further references: weights,
 gradient, w*, w_t before the update, scratch (on the CPU the scratch is three blocks only)."""
+MIB = 2**20
 GIB = 2**30
 IDENTITIES = ("run", "trajectory")
 """Columns that are copied and pasted, and so not folded."""
@@ -73,6 +76,27 @@ def plan_totals(plan: Plan) -> str:
         f"{len(plan.runs)} runs on {len(plan.trajectories)} trajectories, "
         f"{len(plan.runs) - len(plan.open_runs)} done; at most {steps:,} steps are left in both "
         f"passes together ({alone:,} if nothing were shared)"
+    )
+
+
+def plan_notes(plan: Plan, data_root: Path) -> list[str]:
+    """What the table does not say: how the full batches of the plan are divided, and why so."""
+    full = [run.config for run in plan.runs if run.config.batch_size == "full"]
+    distinct = {(config.model, config.data, config.chunk): config for config in full}
+    return [_chunk_note(config, data_root) for config in distinct.values()]
+
+
+def _chunk_note(config: RunConfig, data_root: Path) -> str:
+    assert config.chunk != "auto", "chosen when the run was planned"
+    num_train = config.task.num_train(config, data_root)
+    mib = example_bytes(config, data_root) / MIB
+    number = len(chunks(num_train, config.chunk))
+    return (
+        f"batch_size full, {config.model.name} on {config.data.name}: {num_train:,} examples in "
+        f"{number} chunks of at most {config.chunk:,} (an example keeps {mib:.3g} MiB at most, a "
+        f"chunk {mib * config.chunk / 1024:.3g} GiB; chunk: auto stays within "
+        f"{CHUNK_BYTES / GIB:g} GiB). Batch normalisation sees one chunk at a time: the chunk is "
+        "part of the trajectory."
     )
 
 

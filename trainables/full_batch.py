@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from trainables.config import RunConfig
 from trainables.errors import UserError
-from trainables.tasks.contract import ExampleTask, Task
+from trainables.tasks.contract import ExampleTask, ExampleTaskConfig, Task
 
 CHUNK_BYTES = 2 * 2**30
 """Activations that `chunk: auto` lets a chunk keep; ours, untuned. The same on every machine, since
@@ -31,6 +32,12 @@ def auto_chunk(example_bytes: int, num_examples: int) -> int:
     fit = max(1, min(num_examples, CHUNK_BYTES // max(1, example_bytes)))
     number = -(-num_examples // fit)
     return -(-num_examples // number)
+
+
+def example_bytes(config: RunConfig, data_root: Path) -> int:
+    """What one training example of a full-batch run keeps, at most; see `ExampleTaskConfig`."""
+    assert isinstance(config.task, ExampleTaskConfig), "refused when the config was validated"
+    return config.task.example_bytes(config, data_root)
 
 
 def chunks(num_examples: int, at_most: int) -> tuple[slice, ...]:

@@ -163,7 +163,8 @@ def run_params(config: RunConfig, axes: Mapping[str, Any]) -> dict[str, str]:
     """The whole config, defaults included, and the varied axes, by dotted name."""
     values = config.model_dump(mode="json")
     values["probes"] = ", ".join(probe.name for probe in config.all_probes())
-    values["learning_rate_at_batch_size"] = config.learning_rate.at(config.batch_size)
+    if config.batch_size != "full":  # how many examples that is, the data set knows
+        values["learning_rate_at_batch_size"] = config.learning_rate.at(config.batch_size)
     flat = {**_flatten(values), **_flatten(axes)}
     return {name: text[:VALUE_LENGTH] for name, text in flat.items() if text}
 

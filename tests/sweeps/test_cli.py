@@ -87,6 +87,14 @@ BAD_INPUT = [
     (["quickstart", "batch_size=[]"], "command line: batch_size: an empty axis has no runs"),
     (["quickstart", "batch_size=[16"], "command line: batch_size.*not valid YAML"),
     (["quickstart", "batch_size=2000"], "2000 is larger than the 1500 training examples"),
+    (
+        ["quickstart", "batch_size=full", "chunk=1501"],
+        "command line: chunk: 1501 is larger than the 1500 training examples of digits; give at",
+    ),
+    (
+        ["quickstart", "batch_size=full", "chunk=some"],
+        "command line: chunk: .*'some'; or write auto",
+    ),
     (["quickstart", "budget.epochs=0"], "budget.epochs: .*greater than or equal to 1"),
     (["quickstart", "data=imagnet"], "unknown data 'imagnet'; "),
     (["cifar10-batch-size"], "data cifar10 not found: looked for .*OPTPATH_DOWNLOAD=1"),

@@ -38,13 +38,13 @@ class Classification(ExampleTaskConfig):
         """Number of training images."""
         return config.data.sizes(data_root).train
 
-
-
-class ClassificationTask(ExampleTask):
     def example_bytes(self, config: RunConfig, data_root: Path) -> int:
         """What one image makes the network keep, in float32."""
         shape, num_classes = config.data.signature(data_root)
         return example_bytes(lambda: config.model.build(shape, num_classes), shape)
+
+
+class ClassificationTask(ExampleTask):
     """Minibatches by index into device tensors; crops and flips drawn a whole epoch at once."""
 
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
@@ -81,8 +81,6 @@ class ClassificationTask(ExampleTask):
         images, labels = self.minibatch(step)
         return F.cross_entropy(model(images).float(), labels)
 
-    def minibatch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Augmented, normalised images [b, C, H, W] and labels [b] of a step; a pure function."""
     def num_examples(self, split: str) -> int:
         """Number of images of a split."""
         return len(self._splits[split][1])
@@ -92,6 +90,8 @@ class ClassificationTask(ExampleTask):
         images, labels = self._splits[split]
         return F.cross_entropy(model(self._normalise(images[examples])).float(), labels[examples])
 
+    def minibatch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Augmented, normalised images [b, C, H, W] and labels [b] of a step; a pure function."""
         epoch, index = divmod(step, self.steps_per_epoch)
         if epoch != self._drawn_epoch:
             self._draw_epoch(epoch)
