@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.exclusion import Exclusion, exclusion_for
+from analysis.reduced import Reduced, reduced
+from analysis.reductions import part_means, values_of
 from analysis.runs import Sweep
 
 SEED_FIELDS = ("seed", "seeds.")
 """Config fields that make replicates of a cell, not levels."""
-RATIOS = {
-    "gamma_over_null": "null_gamma",
-    "gamma_over_null_closed": "null_gamma_closed",
-}
-"""gamma over a null model: column of the cells, column of the null."""
 MEASURES = {
     "gamma": "gamma",
     "null_gamma": "null model (aware)",
@@ -27,11 +26,16 @@ MEASURES = {
     "gamma_over_null_stepwise": "gamma / null (mean of per-step ratios)",
 }
 """What a cell holds, with the name that a reader sees."""
-STEP_COLUMNS = ("gamma", "null_gamma", "null_gamma_closed", "distance")
+STRAIGHTNESS = {
+    "straightness": "straightness exponent of ‖w_t - w*‖^2 in T - t",
+    "null_straightness": "that of the null model",
+    "straightness_over_null": "that of ‖w_t - w*‖^2 over the null's",
+}
+"""Exponents that a cell holds beside its measures: 1 diffusive, 2 ballistic."""
 NOT_SET = "-"
 """The level of a run whose config does not have the axis (an MLP has no stem)."""
-NUM_SLICES = 20
-"""Equal parts of a run, for rules about 'most of training'; ours, untuned."""
+NAMED_MISSING = 4
+"""Missing runs that a note names one by one; the report names all."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,11 @@ class Ablation:
 
     `cells` has one row per usable run: run_id, seed (text), level (value of the compared axis),
     group (values of the other, crossed axes as text), one column per axis, num_steps,
-    steps_per_epoch, num_kept, num_undefined, num_negative and the columns of MEASURES.
-    `slices` has one row per run and twentieth of the run: run_id, slice, gamma, null_gamma.
+    steps_per_epoch, num_kept, num_undefined, num_negative, the columns of MEASURES and those of
+    STRAIGHTNESS. `slices` has one row per run and twentieth of the run: run_id, slice, gamma,
+    null_gamma. `parts` has one row per run and fiftieth of it that has kept steps: run_id, part, x
+    (the middle of its kept steps), and for every drawn column c and its null c_mean, c_low, c_high.
+    `missing` has one row per planned run that does not count: run_id, status, one column per axis.
     """
 
     label: str
@@ -52,6 +59,8 @@ class Ablation:
     cells: pd.DataFrame
     slices: pd.DataFrame
     notes: tuple[str, ...]
+    parts: pd.DataFrame = field(default_factory=pd.DataFrame)
+    missing: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def equal_steps(self) -> bool:
@@ -64,88 +73,62 @@ class Ablation:
         Another axis belongs to the group if it is crossed with this one, and not if each level has
         one value of it (a learning rate that goes with the batch size).
         """
-        others = [name for name in self.axes if name != axis]
-        crossed = [name for name in others if is_crossed(self.cells, axis, name)]
-        groups = [
-            _group_text(values, crossed) for values in self.cells[crossed].to_numpy().tolist()
-        ]
+        crossed = self.crossed_with(axis)
         level = self.cells[axis]
         if level.isna().any():
             level = level.astype(object).where(level.notna(), NOT_SET)
-        group = pd.Series(groups, dtype=object, index=self.cells.index)
-        return self.cells.assign(level=level, group=group)
+        return self.cells.assign(level=level, group=_groups(self.cells, crossed))
+
+    def crossed_with(self, axis: str) -> list[str]:
+        """The other axes that some level of that axis has several values of."""
+        others = [name for name in self.axes if name != axis]
+        return [name for name in others if is_crossed(self.cells, axis, name)]
+
+    def told_apart(self) -> list[str]:
+        """The axes along which runs can be compared, the compared one first.
+
+        An axis of one value cannot, nor one that goes with the compared axis (one value per level).
+        """
+        varied = [axis for axis in self.axes if self.cells[axis].nunique(dropna=False) > 1]
+        main = self.compared
+        if main not in varied:
+            return varied
+        return [main, *(a for a in varied if a != main and is_crossed(self.cells, main, a))]
+
+    def missing_words(self, axis: str, group: str) -> str:
+        """The planned runs of that group that do not count, with their states; empty if none."""
+        groups = _groups(self.missing, self.crossed_with(axis))
+        rows = self.missing[groups == group] if len(groups) else self.missing
+        names = [
+            f"{short_name(axis)} {level} {status}"
+            for level, status in rows[[axis, "status"]].itertuples(index=False)
+        ]
+        more = f" and {len(names) - NAMED_MISSING} more" if len(names) > NAMED_MISSING else ""
+        listed = ", ".join(names[:NAMED_MISSING]) + more
+        return f"{len(names)} planned runs missing: {listed}" if names else ""
 
 
 def ablations_of(sweep: Sweep) -> list[Ablation]:
     """Every ablation of the sweep, in the plan's order; one without a usable run has no cells."""
-    return [_ablation(sweep, label, about) for label, about in sweep.plan["ablations"].items()]
+    return sweep.remember("ablations", lambda: _ablations(sweep))
 
 
-def kept_means(steps: pd.DataFrame) -> pd.DataFrame:
-    """Per run: the mean over its steps of gamma and the nulls, and gamma over null.
+def parts_of(sweep: Sweep, ablation: Ablation, columns: Sequence[str]) -> pd.DataFrame:
+    """`ablation.parts` for those columns of the steps table, whichever they are."""
+    if f"{columns[0]}_mean" in ablation.parts.columns:
+        names = [f"{name}_{what}" for name in columns for what in ("mean", "low", "high")]
+        return ablation.parts.reindex(columns=["run_id", "part", "x", *names])
+    lengths = ablation.cells.set_index("run_id")[["num_steps", "steps_per_epoch"]].astype(int)
 
-    gamma_over_null = mean_t gamma_t / mean_t null_t, over the steps where both are defined. As a
-    ratio of means it makes exponents add up: that of gamma is the null's plus the ratio's.
-    gamma_over_null_stepwise = mean_t (gamma_t / null_t) weighs every step alike.
-    Undefined steps are left out of a mean and counted in num_undefined.
-    """
-    table = steps.reindex(columns=["run_id", *STEP_COLUMNS]).astype(
-        dict.fromkeys(STEP_COLUMNS, float)
-    )
-    table["num_undefined"] = table["gamma"].isna()
-    table["num_negative"] = table["gamma"] < 0
-    table["gamma_over_null_stepwise"] = table["gamma"] / table["null_gamma"]
-    for ratio, null in RATIOS.items():
-        both = table["gamma"].notna() & table[null].notna()
-        table[f"{ratio}_top"] = table["gamma"].where(both)
-        table[f"{ratio}_bottom"] = table[null].where(both)
-    groups = table.groupby("run_id", sort=False)
-    means = groups.mean()
-    for ratio in RATIOS:
-        means[ratio] = means[f"{ratio}_top"] / means[f"{ratio}_bottom"]
-    counts = groups[["num_undefined", "num_negative"]].sum().astype(int)
-    return means[list(MEASURES)].assign(num_kept=groups.size(), **counts)
+    def reduce(run_id: str, steps: pd.DataFrame) -> pd.DataFrame:
+        num_steps, steps_per_epoch = lengths.loc[run_id]
+        step, distance = steps["step"].to_numpy(), values_of(steps, "distance")
+        kept = ablation.exclusion.kept_of_run(step, distance, num_steps, steps_per_epoch)
+        values = {name: values_of(steps, name)[kept] for name in columns}
+        return part_means(step[kept], values, num_steps).assign(run_id=run_id)
 
-
-def slice_means(steps: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean gamma and null per run and slice floor(20 t / T); one row per run and slice."""
-    lengths = runs.set_index("run_id")["num_steps"].astype(int)
-    table = steps.reindex(columns=["run_id", "gamma", "null_gamma"])
-    table["slice"] = NUM_SLICES * steps["step"] // steps["run_id"].map(lengths)
-    return table.groupby(["run_id", "slice"], sort=False).mean().reset_index()
-
-
-def _ablation(sweep: Sweep, label: str, about: Mapping[str, Any]) -> Ablation:
-    axes = tuple(axis for axis in about["axes"] if not axis.startswith(SEED_FIELDS))
-    seeds = [axis for axis in about["axes"] if axis.startswith(SEED_FIELDS)]
-    runs = sweep.in_ablation(label).reset_index(drop=True)
-    seed = runs[seeds].astype(str).agg(", ".join, axis=1) if seeds else "default"
-    runs = runs[["run_id", "num_steps", "steps_per_epoch", *axes]].assign(seed=seed)
-    options = about.get("analysis") or sweep.plan.get("analysis") or {}
-    exclusion = exclusion_for(runs, options)
-    steps = sweep.steps(STEP_COLUMNS)
-    steps = steps[steps["run_id"].isin(runs["run_id"])]
-    means = kept_means(steps[exclusion.kept(steps, runs)])
-    ablation = Ablation(
-        label=label,
-        title=about.get("title") or label,
-        axes=axes,
-        compared=_compared(runs, axes),
-        exclusion=exclusion,
-        cells=runs.merge(means, on="run_id", how="left").assign(level="all runs", group=""),
-        slices=slice_means(steps, runs),
-        notes=_notes(runs, means, sweep, label),
-    )
-    if ablation.compared is None:
-        return ablation
-    return Ablation(**{**vars(ablation), "cells": ablation.along(ablation.compared)})
-
-
-def _compared(runs: pd.DataFrame, axes: Sequence[str]) -> str | None:
-    varied = [axis for axis in axes if runs[axis].nunique(dropna=False) > 1]
-    if "batch_size" in axes:
-        return "batch_size"
-    return varied[0] if varied else next(iter(axes), None)
+    found = sweep.map_steps(reduce, [*columns, "distance"], lengths.index)
+    return pd.concat(list(found.values()), ignore_index=True) if found else pd.DataFrame()
 
 
 def is_crossed(cells: pd.DataFrame, axis: str, other: str) -> bool:
@@ -154,22 +137,12 @@ def is_crossed(cells: pd.DataFrame, axis: str, other: str) -> bool:
     return bool((per_level > 1).any())
 
 
-def _group_text(values: Sequence[Any], axes: Sequence[str]) -> str:
-    return ", ".join(
-        f"{short_name(axis)} {value}" for axis, value in zip(axes, values, strict=True)
+def is_numeric(values: Iterable[Any]) -> bool:
+    """True if every known value is a number (a truth value is none)."""
+    known = [value for value in values if not pd.isna(value)]
+    return bool(known) and all(
+        isinstance(value, Real) and not isinstance(value, bool | np.bool_) for value in known
     )
-
-
-def _notes(runs: pd.DataFrame, means: pd.DataFrame, sweep: Sweep, label: str) -> tuple[str, ...]:
-    planned = sum(label in run["ablations"] for run in sweep.plan["runs"])
-    unmeasured = [str(run) for run in runs["run_id"] if run not in means.index]
-    undefined = int(means["num_undefined"].sum())
-    notes = [
-        f"{len(runs)} of {planned} planned runs can be used" if len(runs) < planned else "",
-        f"no step kept of {', '.join(unmeasured)}" if unmeasured else "",
-        f"gamma undefined at {undefined} kept steps, left out of the means" if undefined else "",
-    ]
-    return tuple(note for note in notes if note)
 
 
 def short_name(axis: str) -> str:
@@ -180,5 +153,111 @@ def short_name(axis: str) -> str:
 def ordered(levels: Sequence[Any]) -> list[Any]:
     """Levels once each: numbers ascending, names in the plan's order."""
     once = list(dict.fromkeys(levels))
-    numeric = all(isinstance(level, int | float) for level in once)
-    return sorted(once) if numeric else once
+    return sorted(once) if is_numeric(once) else once
+
+
+def _ablations(sweep: Sweep) -> list[Ablation]:
+    plans = sweep.plan["ablations"]
+    runs = {label: _runs_of(sweep, label, about) for label, about in plans.items()}
+    options = sweep.plan.get("analysis") or {}
+    exclusions = {
+        label: exclusion_for(runs[label], about.get("analysis") or options)
+        for label, about in plans.items()
+    }
+    found = reduced(sweep, runs, exclusions)
+    return [
+        _ablation(sweep, label, about, runs[label], exclusions[label], found[label])
+        for label, about in plans.items()
+    ]
+
+
+def _runs_of(sweep: Sweep, label: str, about: Mapping[str, Any]) -> pd.DataFrame:
+    seeds = [axis for axis in about["axes"] if axis.startswith(SEED_FIELDS)]
+    runs = sweep.in_ablation(label).reset_index(drop=True)
+    seed = runs[seeds].astype(str).agg(", ".join, axis=1) if seeds else "default"
+    return runs[["run_id", "num_steps", "steps_per_epoch", *_axes(about)]].assign(seed=seed)
+
+
+def _axes(about: Mapping[str, Any]) -> list[str]:
+    return [axis for axis in about["axes"] if not axis.startswith(SEED_FIELDS)]
+
+
+def _ablation(
+    sweep: Sweep,
+    label: str,
+    about: Mapping[str, Any],
+    runs: pd.DataFrame,
+    exclusion: Exclusion,
+    found: Reduced,
+) -> Ablation:
+    axes = _axes(about)
+    planned = sweep.planned_in(label)
+    missing = planned[~planned["run_id"].isin(runs["run_id"])][["run_id", "status", *axes]]
+    bare = Ablation(
+        label=label,
+        title=about.get("title") or label,
+        axes=tuple(axes),
+        compared=_compared(runs, axes),
+        exclusion=exclusion,
+        cells=runs.merge(found.means, on="run_id", how="left").assign(level="all runs", group=""),
+        slices=found.slices,
+        parts=found.parts,
+        missing=missing.reset_index(drop=True),
+        notes=(),
+    )
+    ablation = replace(bare, notes=tuple(text for text in _notes(bare, planned, found) if text))
+    if ablation.compared is None:
+        return ablation
+    return replace(ablation, cells=ablation.along(ablation.compared))
+
+
+def _compared(runs: pd.DataFrame, axes: Sequence[str]) -> str | None:
+    varied = [axis for axis in axes if runs[axis].nunique(dropna=False) > 1]
+    if "batch_size" in axes:
+        return "batch_size"
+    return varied[0] if varied else next(iter(axes), None)
+
+
+def _groups(rows: pd.DataFrame, axes: Sequence[str]) -> pd.Series[str]:
+    names = [short_name(axis) for axis in axes]
+    texts = [
+        ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
+        for values in rows[list(axes)].to_numpy(object).tolist()
+    ]
+    return pd.Series(texts, dtype=object, index=rows.index)
+
+
+def _notes(ablation: Ablation, planned: pd.DataFrame, found: Reduced) -> Iterable[str]:
+    cells = ablation.cells
+    if len(cells) < len(planned):
+        yield f"{len(cells)} of {len(planned)} planned runs can be used"
+    yield from _lost_levels(ablation, planned)
+    yield from _single_values(ablation)
+    unmeasured = cells.loc[cells["num_kept"].isna() | (cells["num_kept"] == 0), "run_id"]
+    if len(unmeasured):
+        yield f"no step kept of {', '.join(unmeasured)}"
+    undefined = int(cells["num_undefined"].sum())
+    if undefined:
+        yield f"gamma undefined at {undefined} kept steps, left out of the means"
+    if found.from_epochs:
+        yield (
+            f"no steps table of {', '.join(found.from_epochs)}: means over whole kept epochs, "
+            "and no course along the run"
+        )
+    if len(cells) and cells["seed"].nunique() == 1:
+        yield "one seed, so no interval"
+
+
+def _lost_levels(ablation: Ablation, planned: pd.DataFrame) -> Iterable[str]:
+    for axis in ablation.axes:
+        for level, rows in planned.groupby(axis, sort=False):
+            if len(ablation.cells) and not rows["run_id"].isin(ablation.cells["run_id"]).any():
+                states = ", ".join(dict.fromkeys(rows["status"]))
+                yield f"{short_name(axis)} {level}: none of its {len(rows)} runs counts ({states})"
+
+
+def _single_values(ablation: Ablation) -> Iterable[str]:
+    for axis in ablation.axes:
+        values = ablation.cells[axis].unique()
+        if len(values) == 1:
+            yield f"{short_name(axis)} has one value ({values[0]}), so no trend along it"

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from trainables.store import UserError
 
@@ -56,6 +58,20 @@ class Exclusion:
             ends.append((num_epochs - self.last_epochs) * steps_per_epoch)
         return max(0, min(ends))
 
+    def kept_of_run(
+        self,
+        step: NDArray[np.int64],
+        distance: NDArray[np.float64],
+        num_steps: int,
+        steps_per_epoch: int,
+    ) -> NDArray[np.bool_]:
+        """True for the steps of one run that stay; `distance` is ‖w_t - w*‖ at each of them."""
+        mask = step < self.num_kept(num_steps, steps_per_epoch)
+        if self.distance_floor and len(step):
+            start = distance[step == 0].sum() if (step == 0).any() else np.nan
+            mask &= ~(distance < self.distance_floor * start)
+        return mask
+
     def kept(self, steps: pd.DataFrame, runs: pd.DataFrame) -> pd.Series[bool]:
         """True for the rows of a steps table that stay.
 
@@ -63,12 +79,12 @@ class Exclusion:
         needs the column distance.
         """
         lengths = runs.set_index("run_id")[["num_steps", "steps_per_epoch"]].astype(int)
-        ends = {str(run): self.num_kept(t, s) for run, t, s in lengths.itertuples(name=None)}
-        mask = steps["step"] < steps["run_id"].map(ends)
-        if self.distance_floor:
-            start = steps[steps["step"] == 0].set_index("run_id")["distance"]
-            floor = self.distance_floor * steps["run_id"].map(start)
-            mask &= ~(steps["distance"] < floor)
+        mask = pd.Series(False, index=steps.index)
+        for run_id, rows in steps.groupby("run_id", sort=False):
+            num_steps, steps_per_epoch = lengths.loc[run_id]
+            distance = rows.get("distance", pd.Series(np.nan, rows.index)).to_numpy(float)
+            step = rows["step"].to_numpy()
+            mask[rows.index] = self.kept_of_run(step, distance, num_steps, steps_per_epoch)
         return mask
 
     def describe(self) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
+from analysis.cache import cached, digest_of
+from analysis.columns import documentation
 from analysis.sources import MlflowSource, Source, StoreSource
-from trainables.store import UserError, write_bytes, write_table
+from trainables.store import StoreDamaged, StoreTooNew, UserError, write_bytes, write_table
 
 STATE_COLUMNS = (
     "status",
@@ -22,6 +24,8 @@ STATE_COLUMNS = (
     "diverged_at_step",
 )
 
+T = TypeVar("T")
+
 
 @dataclass
 class Sweep:
@@ -31,24 +35,21 @@ class Sweep:
     dotted name, ablations (labels joined by commas), status, replay_exact, regime, num_steps,
     steps_per_epoch, diverged_at_step, then last, best and test metrics, and what a schedule that
     changes at a point did (schedule_change_step, ...). What is not known is missing (NaN, NA or
-    None), never a number. status is one of done, diverged, replay_diverged,
-    failed, unfinished, not started.
-    `epochs` has one row per run and epoch (see the documentation of the tables).
+    None), never a number. status is one of done, diverged, replay_diverged, failed, unfinished,
+    not started, unreadable. `columns` documents the columns of all tables, with units.
     `problems` names in words every run that is not done and every replay that was not exact.
+    `cache_folder` holds tables reduced from the steps and epochs; None: none are kept.
     """
 
     name: str
     plan: dict[str, Any]
     runs: pd.DataFrame
-    epochs: pd.DataFrame
     manifests: dict[str, dict[str, Any]]
     problems: list[str]
     spec: str | None
     source: Source
-    _read: dict[str, tuple[tuple[str, ...], pd.DataFrame | None]] = field(
-        default_factory=dict, repr=False
-    )
-    """Per run: the columns of the steps table asked for so far, and what it has of them."""
+    cache_folder: Path | None = None
+    _remembered: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def usable(self) -> pd.DataFrame:
@@ -56,33 +57,96 @@ class Sweep:
         runs = self.runs
         return runs[(runs["status"] == "done") & runs["replay_exact"].fillna(True)]
 
+    @property
+    def epochs(self) -> pd.DataFrame:
+        """One row per run with a manifest and epoch: run_id, epoch, num_steps, aggregates."""
+        return self.remember("epochs", lambda: self._epochs(None))
+
+    @property
+    def columns(self) -> pd.DataFrame:
+        """The documentation of the tables: table, column, dtype, unit, meaning."""
+        tables = {"runs": self.runs, "epochs": self.epochs, "steps": self._first_steps()}
+        return documentation(tables)
+
+    def epoch_columns(self, columns: Sequence[str]) -> pd.DataFrame:
+        """run_id, epoch, num_steps and those columns of `epochs`, without reading all of it."""
+        wanted = ["run_id", "epoch", "num_steps", *columns]
+        if "epochs" not in self._remembered and self.cache_folder is not None:
+            return self._epochs(wanted)
+        return self.epochs[[name for name in wanted if name in self.epochs.columns]]
+
     def steps(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """One row per usable run and step: run_id, step, epoch, and those columns (None: all).
 
-        Named columns are read at the first call that asks for them, and kept; columns that no run
-        has are left out.
+        Columns that no run has are left out. All runs' steps are in memory together: for many long
+        runs use `map_steps`.
         """
-        parts = [self._steps_of(run_id, columns) for run_id in self.usable["run_id"]]
-        return _concat([part for part in parts if part is not None], ["run_id", "step", "epoch"])
+        wanted = None if columns is None else list(dict.fromkeys(["run_id", *_PLACE, *columns]))
+        tables = (self.source.table(run, "steps", wanted) for run in self.usable["run_id"])
+        found = [table for table in tables if table is not None]
+        if wanted is not None:
+            found = [table[[name for name in wanted if name in table.columns]] for table in found]
+        return _concat(found, ["run_id", *_PLACE])
 
-    def _steps_of(self, run_id: str, columns: Sequence[str] | None) -> pd.DataFrame | None:
-        if columns is None:
-            return self.source.table(run_id, "steps", None)
-        asked, table = self._read.get(run_id, ((), None))
-        if not set(columns) <= set(asked):
-            asked = tuple(dict.fromkeys(["run_id", "step", "epoch", *asked, *columns]))
-            table = self.source.table(run_id, "steps", asked)
-            self._read[run_id] = asked, table
-        if table is None:
-            return None
-        wanted = dict.fromkeys(["run_id", "step", "epoch", *columns])
-        return table[[name for name in wanted if name in table.columns]]
+    def map_steps(
+        self,
+        reduce: Callable[[str, pd.DataFrame], T],
+        columns: Sequence[str],
+        run_ids: Iterable[str] | None = None,
+    ) -> dict[str, T]:
+        """reduce(run_id, that run's step, epoch and those columns) of every usable run with steps.
+
+        One run's steps are in memory at a time. `run_ids`: those runs only.
+        """
+        wanted = list(dict.fromkeys([*_PLACE, *columns]))
+        found: dict[str, T] = {}
+        for run_id in self.usable["run_id"] if run_ids is None else run_ids:
+            table = self.source.table(run_id, "steps", wanted)
+            if table is not None:
+                found[run_id] = reduce(run_id, table)
+        return found
+
+    def planned_in(self, label: str) -> pd.DataFrame:
+        """The rows of `runs` of that ablation."""
+        members = {run["run_id"] for run in self.plan["runs"] if label in run["ablations"]}
+        return self.runs[self.runs["run_id"].isin(members)]
 
     def in_ablation(self, label: str) -> pd.DataFrame:
         """The usable runs of that ablation."""
-        members = [run["run_id"] for run in self.plan["runs"] if label in run["ablations"]]
-        usable = self.usable
-        return usable[usable["run_id"].isin(members)]
+        planned = self.planned_in(label)
+        return planned[planned["run_id"].isin(self.usable["run_id"])]
+
+    def remember(self, name: str, make: Callable[[], T]) -> T:
+        """What `make` returned when that name was first asked for."""
+        if name not in self._remembered:
+            self._remembered[name] = make()
+        found: T = self._remembered[name]
+        return found
+
+    def content_of(self, run_ids: Iterable[str]) -> list[Any]:
+        """The names and hashes of those runs' files: equal where their tables are."""
+        return [[run_id, self.manifests[run_id].get("files")] for run_id in sorted(run_ids)]
+
+    def _epochs(self, columns: Sequence[str] | None) -> pd.DataFrame:
+        folder = self.cache_folder
+        key = digest_of(self.content_of(self.manifests))
+        return cached(folder and folder / "epochs.parquet", key, self._read_epochs, columns)
+
+    def _read_epochs(self) -> pd.DataFrame:
+        tables = [self.source.table(run_id, "epochs", None) for run_id in self.manifests]
+        for (run_id, manifest), table in zip(self.manifests.items(), tables, strict=True):
+            if table is None and "epochs.parquet" in manifest.get("files", {}):
+                where = f"{self.source.where}: run {run_id}"
+                raise StoreDamaged(f"{where}: no epochs.parquet, though its manifest names it")
+        found = [table for table in tables if table is not None]
+        return _concat(found, ["run_id", "epoch", "num_steps"])
+
+    def _first_steps(self) -> pd.DataFrame:
+        tables = (self.source.table(run, "steps", None) for run in self.usable["run_id"])
+        return next((t for t in tables if t is not None), pd.DataFrame(columns=["run_id", *_PLACE]))
+
+
+_PLACE = ("step", "epoch")
 
 
 def load_sweep(
@@ -94,7 +158,8 @@ def load_sweep(
     `tracking_uri` the sweep is read from that server and no store is needed.
 
     Raises:
-        UserError: both places given; no such sweep there (lists those that are); server down.
+        UserError: both places given; no such sweep there (lists those that are); server down; the
+            sweep's plan written by a newer version.
         StoreDamaged: a plan, manifest or table was altered.
     """
     if storage is not None and tracking_uri is not None:
@@ -102,7 +167,8 @@ def load_sweep(
     if tracking_uri is not None:
         return sweep_from(name, MlflowSource(name, tracking_uri))
     root = Path(storage or os.environ.get("OPTPATH_STORAGE") or "optpath-results")
-    return sweep_from(name, StoreSource(name, root))
+    source = StoreSource(name, root)
+    return replace(sweep_from(name, source), cache_folder=source.cache_folder)
 
 
 def export_table(sweep: Sweep, table: str, path: Path | str) -> None:
@@ -145,12 +211,13 @@ def plain_label(value: Any) -> Any:
 def sweep_from(name: str, source: Source) -> Sweep:
     """The tables of a sweep, from wherever the source has them."""
     plan = source.plan()
-    found = ((run["run_id"], source.manifest(run["run_id"])) for run in plan["runs"])
-    manifests = {run_id: manifest for run_id, manifest in found if manifest is not None}
+    found, too_new = _manifests(source, [run["run_id"] for run in plan["runs"]])
     varied = _varied_fields(plan)
     rows, problems = [], []
     for run in plan["runs"]:
-        state, words = _state(run, manifests.get(run["run_id"]), source)
+        run_id = run["run_id"]
+        newer = ({"status": "unreadable"}, too_new.get(run_id, ""))
+        state, words = newer if run_id in too_new else _state(run, found.get(run_id), source)
         rows.append({**_identity(run, varied), **state})
         if words:
             problems.append(f"run {run['run_id']} ({_describe(run)}): {words}")
@@ -158,12 +225,28 @@ def sweep_from(name: str, source: Source) -> Sweep:
         name=name,
         plan=plan,
         runs=_typed(pd.DataFrame(rows, columns=_columns(rows, varied))),
-        epochs=_epochs(source, list(manifests)),
-        manifests=manifests,
+        manifests=found,
         problems=problems,
         spec=source.spec(),
         source=source,
     )
+
+
+def _manifests(
+    source: Source, run_ids: Iterable[str]
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """The manifests that are there, and why others cannot be read."""
+    found: dict[str, dict[str, Any]] = {}
+    too_new: dict[str, str] = {}
+    for run_id in run_ids:
+        try:
+            manifest = source.manifest(run_id)
+        except StoreTooNew as error:
+            too_new[run_id] = str(error)
+            continue
+        if manifest is not None:
+            found[run_id] = manifest
+    return found, too_new
 
 
 def _state(
@@ -230,13 +313,6 @@ def _typed(runs: pd.DataFrame) -> pd.DataFrame:
     kinds = {"replay_exact": "boolean"}
     counts = ("num_steps", "steps_per_epoch", "diverged_at_step")
     return runs.astype({**kinds, **dict.fromkeys(counts, "Int64")})
-
-
-def _epochs(source: Source, run_ids: Iterable[str]) -> pd.DataFrame:
-    tables = (source.table(run_id, "epochs", None) for run_id in run_ids)
-    return _concat(
-        [table for table in tables if table is not None], ["run_id", "epoch", "num_steps"]
-    )
 
 
 def _concat(tables: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:

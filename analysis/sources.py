@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,9 +47,7 @@ class Source(Protocol):
     def state(self, run_id: str, trajectory_id: str) -> tuple[str, str]:
         """State and words for a run without manifest: failed, unfinished, or not started."""
 
-    def table(
-        self, run_id: str, name: str, columns: Sequence[str] | None
-    ) -> pd.DataFrame | None:
+    def table(self, run_id: str, name: str, columns: Sequence[str] | None) -> pd.DataFrame | None:
         """That table of the run (steps, epochs, or a probe's own), None if it has none.
 
         Columns that it lacks are left out.
@@ -65,6 +65,11 @@ class StoreSource:
     def where(self) -> str:
         """The storage folder."""
         return str(self._store.root)
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where tables made from this sweep's may be kept."""
+        return self._store.sweep(self._name).path / "cache"
 
     def plan(self) -> dict[str, Any]:
         """plan.json of the sweep's folder."""
@@ -94,9 +99,7 @@ class StoreSource:
         done = f"step {progress['step']} of {progress['num_steps']}"
         return "unfinished", f"unfinished: {progress['phase']} at {done}"
 
-    def table(
-        self, run_id: str, name: str, columns: Sequence[str] | None
-    ) -> pd.DataFrame | None:
+    def table(self, run_id: str, name: str, columns: Sequence[str] | None) -> pd.DataFrame | None:
         """The table's parquet file in the run's folder."""
         path = self._store.run(run_id).path / f"{name}.parquet"
         return read_columns(path, columns) if path.is_file() else None
@@ -113,6 +116,10 @@ class MlflowSource:
             from mlflow import MlflowClient
 
             self._client: MlflowClient = MlflowClient(tracking_uri=tracking_uri)
+            # A table is asked for several times, and downloaded once.
+            self._downloads = Path(tempfile.mkdtemp(prefix="optpath-"))
+            weakref.finalize(self, shutil.rmtree, self._downloads)
+            self._listed: dict[str, set[str]] = {}
             self._parent = self._ask(self._find_parent)
             self._children = self._ask(self._find_children)
 
@@ -146,9 +153,7 @@ class MlflowSource:
             return "failed", f"failed (MLflow run {child.info.run_id})"
         return "unfinished", "unfinished, or its tables are not synced to this server"
 
-    def table(
-        self, run_id: str, name: str, columns: Sequence[str] | None
-    ) -> pd.DataFrame | None:
+    def table(self, run_id: str, name: str, columns: Sequence[str] | None) -> pd.DataFrame | None:
         """The table's parquet file among the child run's artifacts."""
         child = self._children.get(run_id)
         if child is None:
@@ -196,13 +201,17 @@ class MlflowSource:
 
     def _artifact(self, run: Run, name: str, read: Callable[[Path], T]) -> T | None:
         run_id = run.info.run_id
-        listed = self._ask(lambda: self._client.list_artifacts(run_id))
-        if name not in {item.path for item in listed}:
+        if run_id not in self._listed:
+            items = self._ask(lambda: self._client.list_artifacts(run_id))
+            self._listed[run_id] = {item.path for item in items}
+        if name not in self._listed[run_id]:
             return None
-        with tempfile.TemporaryDirectory() as folder:
-            return read(
-                Path(self._ask(lambda: self._client.download_artifacts(run_id, name, folder)))
-            )
+        folder = self._downloads / run_id
+        path = folder / name
+        if not path.is_file():
+            folder.mkdir(exist_ok=True)
+            self._ask(lambda: self._client.download_artifacts(run_id, name, str(folder)))
+        return read(path)
 
 
 def unknown_sweep(name: str, where: str, known: Sequence[str]) -> UserError:
@@ -216,10 +225,12 @@ def read_columns(path: Path, columns: Sequence[str] | None) -> pd.DataFrame:
     """Those columns of a parquet table that it has, all if None; raises StoreDamaged."""
     try:
         with pq.ParquetFile(path) as file:
-            has = set(file.schema_arrow.names)
-            wanted = None if columns is None else [name for name in columns if name in has]
-            table: pd.DataFrame = file.read(columns=wanted, use_threads=False).to_pandas()
-            return table
+            names = file.metadata.schema.names
+            wanted = None if columns is None else [name for name in columns if name in names]
+            table = file.read(columns=wanted, use_threads=False)
+        # pandas' own notes on a table of 140 plain columns cost as much to read as the table.
+        frame: pd.DataFrame = table.replace_schema_metadata(None).to_pandas()
+        return frame
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise StoreDamaged(

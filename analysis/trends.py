@@ -1,202 +1,178 @@
-"""Power laws y ~ x^a with an interval over seeds."""
+"""Trends along any numeric axis: raw, the null model's own, and raw over null."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy.special import stdtrit
 
-from analysis.cells import MEASURES, Ablation
+from analysis.cells import MEASURES, Ablation, is_numeric
+from analysis.fits import BOOTSTRAP_FROM as BOOTSTRAP_FROM
+from analysis.fits import Interval as Interval
+from analysis.fits import PowerLaw as PowerLaw
+from analysis.fits import fit_line, rank_correlation
+from analysis.fits import fit_power_law as fit_power_law
+from analysis.fits import interval_over_seeds as interval_over_seeds
+from analysis.fits import student_quantile as student_quantile
+from analysis.reductions import NUM_PARTS, RATIOS, epoch_means
 
-CONFIDENCE = 0.95
-BOOTSTRAP_FROM = 10
-"""Seeds from which on the interval is a bootstrap: below, a percentile bootstrap's 95 % covers too
-little (.74 at 3 seeds, .83 at 5; measured)."""
-BOOTSTRAP_RESAMPLES = 10_000
-"""Ours; the interval's ends then move in the third digit of its width."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over seeds with its 95 % interval; `low` and `high` are None where undefined."""
-
-    mean: float | None
-    low: float | None
-    high: float | None
-    num_seeds: int
-    method: str
-
-    def __str__(self) -> str:
-        if self.mean is None:
-            return "undefined"
-        if self.low is None or self.high is None:
-            return f"{self.mean:.3g} ({self.method})"
-        return f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"
-
-    @property
-    def bounds(self) -> tuple[float, float] | None:
-        """The interval's ends, or None where it is undefined."""
-        return None if self.low is None or self.high is None else (self.low, self.high)
+FEW_SEEDS = 3
+"""Below this many seeds a note says so: Student's t at two seeds is 12.7 s / sqrt(2)."""
+NUM_WINDOWS = 5
+"""Equal windows of a run in the report; ours, untuned."""
+NUMBERS = (
+    "exponent", "low", "high", "prefactor", "r_squared", "factor", "factor_low", "factor_high",
+    "slope", "slope_low", "slope_high", "rank", "rank_low", "rank_high",
+)  # fmt: skip
+TREND_COLUMNS = (
+    "ablation", "axis", "group", "measure", "quantity", "exponent", "low", "high", "num_seeds",
+    "method", "prefactor", "excluded", *NUMBERS[4:], "notes",
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class PowerLaw:
-    """y = prefactor * x^exponent: the mean of per-seed fits, with an interval over the seeds.
-
-    `low` and `high` are None where the interval is undefined (one seed), `exponent` is None where
-    no seed can be fitted. `excluded` says in words what was left out of the fit and why.
-    """
-
-    exponent: float | None
-    low: float | None
-    high: float | None
-    num_seeds: int
-    per_seed: dict[str, float]
-    method: str
-    prefactor: float | None
-    excluded: tuple[str, ...]
-
-    def __str__(self) -> str:
-        if self.exponent is None or self.bounds is None:
-            return "undefined" if self.exponent is None else f"{self.exponent:.3f} ({self.method})"
-        # Adding 0.0 turns a rounded -0.0 into 0.0.
-        mean, low, high = (round(x, 3) + 0.0 for x in (self.exponent, *self.bounds))
-        return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
-
-    @property
-    def interval(self) -> Interval:
-        """The exponent and its interval."""
-        return Interval(self.exponent, self.low, self.high, self.num_seeds, self.method)
-
-    @property
-    def bounds(self) -> tuple[float, float] | None:
-        """The interval's ends, or None where it is undefined."""
-        return self.interval.bounds
+def numeric_axes(ablation: Ablation) -> list[str]:
+    """The axes of numbers along which the ablation's runs can be compared."""
+    return [axis for axis in ablation.told_apart() if is_numeric(ablation.cells[axis])]
 
 
-def fit_power_law(table: pd.DataFrame, x: str, y: str, seed: str = "seed") -> PowerLaw:
-    """Fit y = c x^a: log y = log c + a log x by least squares, one a per seed; their mean.
-
-    `table` has one row per cell: x, y and the seed. The interval over the per-seed exponents is
-    Student's t below 10 seeds and a seeded percentile bootstrap of their mean from 10 on. A cell
-    whose y is not positive or undefined has no logarithm: it is left out, and `excluded` says so.
-    """
-    values = table[[x, y]].to_numpy(float)
-    seeds = table[seed].astype(str).to_numpy()
-    levels = len(np.unique(values[:, 0]))
-    left_out: list[str] = []
-    fits: dict[str, tuple[float, float]] = {}
-    for name in sorted(set(seeds)):
-        usable, words = _loggable(values[seeds == name], x, y, f"seed {name}")
-        left_out += words
-        found = len(np.unique(usable[:, 0]))
-        if found < levels:
-            left_out.append(f"seed {name}: only {found} of {levels} levels of {x}")
-        if found >= 2:
-            fits[name] = _least_squares(np.log(usable[:, 0]), np.log(usable[:, 1]))
-    interval = interval_over_seeds([slope for slope, _ in fits.values()])
-    offsets = [offset for _, offset in fits.values()]
-    return PowerLaw(
-        exponent=interval.mean,
-        low=interval.low,
-        high=interval.high,
-        num_seeds=interval.num_seeds,
-        per_seed={name: slope for name, (slope, _) in fits.items()},
-        method=interval.method,
-        prefactor=math.exp(float(np.mean(offsets))) if offsets else None,
-        excluded=tuple(left_out),
-    )
-
-
-def interval_over_seeds(values: Sequence[float]) -> Interval:
-    """Mean and 95 % interval of one value per seed: m -+ t s / sqrt(n), bootstrap from n = 10."""
-    array = np.asarray(values, dtype=float)
-    count = len(array)
-    if count == 0:
-        return Interval(None, None, None, 0, "no seed can be used")
-    mean = float(array.mean())
-    if count == 1:
-        return Interval(mean, None, None, 1, "interval undefined with one seed")
-    if count < BOOTSTRAP_FROM:
-        half = student_quantile(count - 1) * float(array.std(ddof=1)) / math.sqrt(count)
-        return Interval(mean, mean - half, mean + half, count, f"Student t over {count} seeds")
-    draws = np.random.default_rng(0).integers(count, size=(BOOTSTRAP_RESAMPLES, count))
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(array[draws].mean(axis=1), [tail, 1 - tail])
-    return Interval(mean, float(low), float(high), count, f"bootstrap over {count} seeds")
-
-
-def student_quantile(degrees: float, comparisons: int = 1) -> float:
-    """Two-sided 95 % quantile of Student's t, Bonferroni-corrected for several comparisons."""
-    return float(stdtrit(degrees, 1 - (1 - CONFIDENCE) / 2 / comparisons))
-
-
-def exponents(cells: pd.DataFrame) -> dict[str, PowerLaw]:
-    """The power law in the batch size of every measure of a group of cells."""
-    return {measure: fit_power_law(cells, "batch_size", measure) for measure in MEASURES}
+def exponents(cells: pd.DataFrame, axis: str = "batch_size") -> dict[str, PowerLaw]:
+    """The power law in an axis of every measure of a group of cells."""
+    return {measure: fit_power_law(cells, axis, measure) for measure in MEASURES}
 
 
 def trend_table(ablations: Iterable[Ablation]) -> pd.DataFrame:
-    """Exponents in the batch size: one row per ablation, group and measure.
+    """The trend of every measure along every numeric axis, group by group of the crossed axes.
 
-    Columns: ablation, group, measure, quantity (its readable name), exponent, low, high, num_seeds,
-    method, prefactor, excluded (words joined by semicolons).
+    Columns: ablation, axis, group, measure, quantity (its readable name); of the power law
+    measure = prefactor * axis^exponent: exponent, low, high, num_seeds, method, prefactor, excluded
+    (what its logarithms leave out), r_squared; the effect over the axis's whole range, (greatest /
+    smallest level)^exponent: factor, factor_low, factor_high; of the line: slope, slope_low,
+    slope_high (per unit of the axis); Spearman's rho: rank, rank_low, rank_high; notes (few seeds,
+    missing runs). Ends are missing where an interval is undefined. Texts are joined by semicolons.
     """
     rows = [
+        row
+        for ablation in ablations
+        for axis in numeric_axes(ablation)
+        for row in trend_rows(ablation, axis, ablation.along(axis))
+    ]
+    return _table(rows, TREND_COLUMNS)
+
+
+def window_table(
+    ablations: Iterable[Ablation],
+    windows: Sequence[tuple[int, int]] | None = None,
+    epochs: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """`trend_table` for each window of training: its columns, and window (in words).
+
+    `windows` are half-open ranges of epochs [first, end), counted from 0, over the sweep's `epochs`
+    table; None: fifths of the run, over its kept steps.
+    """
+    rows = []
+    for ablation in ablations:
+        for name, means in _windows(ablation, windows, epochs).items():
+            for axis in numeric_axes(ablation):
+                cells = ablation.along(axis).drop(columns=list(MEASURES)).merge(means, on="run_id")
+                rows += [{**row, "window": name} for row in trend_rows(ablation, axis, cells)]
+    return _table(rows, ("window", *TREND_COLUMNS))
+
+
+def trend_rows(ablation: Ablation, axis: str, cells: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of `trend_table` for one ablation and axis; `cells` has level and group set."""
+    return [
         {
             "ablation": ablation.label,
+            "axis": axis,
             "group": group,
             "measure": measure,
             "quantity": MEASURES[measure],
-            "exponent": law.exponent,
-            "low": law.low,
-            "high": law.high,
-            "num_seeds": law.num_seeds,
-            "method": law.method,
-            "prefactor": law.prefactor,
-            "excluded": "; ".join(law.excluded),
+            **_trend(rows, axis, measure),
+            "notes": _notes(ablation, axis, str(group), rows, measure),
         }
-        for ablation in ablations
-        if ablation.compared == "batch_size"
-        for group, cells in ablation.cells.groupby("group", sort=False)
-        for measure, law in exponents(cells).items()
+        for group, rows in cells.groupby("group", sort=False)
+        for measure in MEASURES
+        if rows[measure].notna().any() or measure == "gamma"
     ]
-    return pd.DataFrame(rows, columns=list(TREND_COLUMNS))
 
 
-TREND_COLUMNS = (
-    "ablation",
-    "group",
-    "measure",
-    "quantity",
-    "exponent",
-    "low",
-    "high",
-    "num_seeds",
-    "method",
-    "prefactor",
-    "excluded",
-)
+def _trend(cells: pd.DataFrame, axis: str, measure: str) -> dict[str, Any]:
+    law = fit_power_law(cells, axis, measure)
+    line = fit_line(cells, axis, measure)
+    rank = rank_correlation(cells, axis, measure)
+    positive = cells[axis][cells[axis] > 0].astype(float)
+    factor = law.factor(float(positive.max() / positive.min())) if len(positive) else None
+    return {
+        "exponent": law.exponent,
+        "low": law.low,
+        "high": law.high,
+        "num_seeds": law.num_seeds,
+        "method": law.method,
+        "prefactor": law.prefactor,
+        "excluded": "; ".join(law.excluded),
+        "r_squared": law.r_squared,
+        **_ends("factor", factor),
+        **_ends("slope", line.slope),
+        **_ends("rank", rank.rho),
+    }
 
 
-def _loggable(
-    cells: NDArray[np.float64], x: str, y: str, who: str
-) -> tuple[NDArray[np.float64], list[str]]:
-    positive = (cells > 0).all(axis=1)
-    words = [
-        f"{who}, {x} {a:g}: {y} is {'undefined' if math.isnan(b) else format(b, '.3g')}, "
-        "no logarithm"
-        for a, b in cells[~positive]
+def _ends(name: str, interval: Interval | None) -> dict[str, float | None]:
+    found = interval or Interval(None, None, None, 0, "")
+    return {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
+
+
+def _notes(ablation: Ablation, axis: str, group: str, cells: pd.DataFrame, measure: str) -> str:
+    seeds = cells["seed"].nunique()
+    undefined = int(cells[measure].isna().sum())
+    notes = [
+        "one seed: no interval" if seeds == 1 else "",
+        f"only {seeds} seeds" if 1 < seeds < FEW_SEEDS else "",
+        f"undefined in {undefined} of {len(cells)} runs" if undefined else "",
+        ablation.missing_words(axis, group),
     ]
-    return cells[positive], words
+    return "; ".join(note for note in notes if note)
 
 
-def _least_squares(log_x: NDArray[np.float64], log_y: NDArray[np.float64]) -> tuple[float, float]:
-    centred = log_x - log_x.mean()
-    slope = float(centred @ log_y / (centred @ centred))
-    return slope, float(log_y.mean() - slope * log_x.mean())
+def _windows(
+    ablation: Ablation, windows: Sequence[tuple[int, int]] | None, epochs: pd.DataFrame | None
+) -> dict[str, pd.DataFrame]:
+    """Per window, in words, the measures of every run that has it."""
+    if windows is None or epochs is None:
+        return _fifths(ablation.parts)
+    own = epochs[epochs["run_id"].isin(ablation.cells["run_id"])]
+    found = {}
+    for first, end in windows:
+        inside = own[(own["epoch"] >= first) & (own["epoch"] < end)]
+        rows = [
+            {"run_id": run_id, **epoch_means(table, int(table["num_steps"].sum()))}
+            for run_id, table in inside.groupby("run_id", sort=False)
+        ]
+        found[f"epochs {first} to {end - 1}"] = pd.DataFrame(
+            rows, columns=["run_id", *MEASURES]
+        ).astype(dict.fromkeys(MEASURES, float))
+    return found
+
+
+def _fifths(parts: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    if parts.empty:
+        return {}
+    width = NUM_PARTS // NUM_WINDOWS
+    found = {}
+    for number, rows in parts.groupby(parts["part"] // width):
+        names = {f"{name}_mean": name for name in ("gamma", *RATIOS.values())}
+        table = rows.rename(columns=names).reindex(columns=["run_id", *names.values()])
+        means = table.groupby("run_id", sort=False).mean().reset_index()
+        for ratio, null in RATIOS.items():
+            means[ratio] = means["gamma"] / means[null]
+        share = 100 // NUM_WINDOWS
+        name = f"{share * int(number)} to {share * (int(number) + 1)} % of the run"
+        found[name] = means.reindex(columns=["run_id", *MEASURES])
+    return found
+
+
+def _table(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=list(columns))
+    return table.astype(dict.fromkeys(NUMBERS, float)).replace([np.inf, -np.inf], np.nan)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from analysis.cells import Ablation, ordered, short_name
+from analysis.cells import Ablation, ordered, parts_of, short_name
 from analysis.figures.contract import FigureKind
 from analysis.figures.style import (
     NULL_GREY,
@@ -34,8 +34,6 @@ SYMBOLS = {
     "local_lr": "locally optimal step size",
 }
 LEGEND_COLUMNS = 3
-NUM_PARTS = 50
-"""Equal parts of a run where epochs do not serve; ours, untuned."""
 MIN_EPOCHS = 5
 """Fewer points than that show no course; ours, untuned."""
 
@@ -48,7 +46,7 @@ def curve_table(column: str, sweep: Sweep, ablations: Sequence[Ablation]) -> pd.
     figure 1), null (mean of the null model; missing where there is none), num_runs.
     A part is an epoch, drawn at its number, counted from 0 (the paper's count from 1), and kept if
     all its steps are. Where runs of one length in steps differ in epochs, or one has fewer than
-    MIN_EPOCHS to show, parts are NUM_PARTS equal ones, drawn at the middle of their kept steps.
+    MIN_EPOCHS to show, parts are fiftieths of the run, drawn at the middle of their kept steps.
     """
     rows = [_ablation_rows(column, sweep, ablation) for ablation in ablations]
     rows = [table for table in rows if not table.empty]
@@ -89,7 +87,7 @@ def per_epoch(column: str, log_y: bool, meaning: str) -> FigureKind:
 def _ablation_rows(column: str, sweep: Sweep, ablation: Ablation) -> pd.DataFrame:
     null = NULLS.get(column, f"null_{column}")
     place = ablation.cells[["run_id", "level", "group", "num_steps", "steps_per_epoch"]]
-    parts = _epochs(column, null, sweep.epochs, ablation)
+    parts = _epochs(column, null, sweep, ablation)
     over_steps = ablation.equal_steps and place["steps_per_epoch"].nunique() > 1
     if over_steps or parts.groupby("run_id").size().reindex(place["run_id"]).min() < MIN_EPOCHS:
         parts = _equal_parts(column, null, sweep, ablation)
@@ -112,7 +110,7 @@ def _ablation_rows(column: str, sweep: Sweep, ablation: Ablation) -> pd.DataFram
     return table.reset_index().assign(**names, x_name="step" if over_steps else "epoch")
 
 
-def _epochs(column: str, null: str, epochs: pd.DataFrame, ablation: Ablation) -> pd.DataFrame:
+def _epochs(column: str, null: str, sweep: Sweep, ablation: Ablation) -> pd.DataFrame:
     names = {
         "epoch": "part",
         f"{column}_mean": "mean",
@@ -121,6 +119,7 @@ def _epochs(column: str, null: str, epochs: pd.DataFrame, ablation: Ablation) ->
         f"{null}_mean": "null",
     }
     lengths = ablation.cells[["run_id", "num_steps", "steps_per_epoch"]]
+    epochs = sweep.epoch_columns([name for name in names if name != "epoch"])
     rows = epochs.rename(columns={"num_steps": "size"})
     rows = lengths.merge(rows.reindex(columns=["run_id", "size", *names]), on="run_id")
     ends = {
@@ -133,19 +132,10 @@ def _epochs(column: str, null: str, epochs: pd.DataFrame, ablation: Ablation) ->
 
 
 def _equal_parts(column: str, null: str, sweep: Sweep, ablation: Ablation) -> pd.DataFrame:
-    lengths = ablation.cells[["run_id", "num_steps", "steps_per_epoch"]]
-    steps = sweep.steps([column, null, "distance"])
-    steps = steps[steps["run_id"].isin(lengths["run_id"])]
-    steps = steps[ablation.exclusion.kept(steps, lengths)]
-    totals = steps["run_id"].map(lengths.set_index("run_id")["num_steps"].astype(int))
-    steps = steps.reindex(columns=["run_id", "step", column, null]).assign(
-        part=NUM_PARTS * steps["step"] // totals
-    )
-    groups = steps.groupby(["run_id", "part"], sort=False)
-    values = groups[column]
-    parts = {"mean": values.mean(), "low": values.min(), "high": values.max()}
-    middle = groups["step"].mean() + 0.5
-    return pd.DataFrame({**parts, "null": groups[null].mean(), "x": middle}).reset_index()
+    names = {f"{column}_{what}": what for what in ("mean", "low", "high")}
+    names |= {f"{null}_mean": "null"}
+    parts = parts_of(sweep, ablation, [column, null]).rename(columns=names)
+    return parts.reindex(columns=["run_id", "part", "x", *names.values()])
 
 
 def _curve(axes: Axes, rows: pd.DataFrame, colour: Any) -> None:

@@ -1,0 +1,183 @@
+"""What one run's steps come down to: means over the kept steps, slices, parts, straightness.
+
+A sweep's steps do not fit in memory together, so a run's table is read, reduced and dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.exclusion import Exclusion
+from analysis.fits import Values, least_squares
+
+RATIOS = {
+    "gamma_over_null": "null_gamma",
+    "gamma_over_null_closed": "null_gamma_closed",
+}
+"""gamma over a null model: column of the cells, column of the null."""
+DRAWN = ("gamma", "distance", "rsi", "error_bound", "local_lr")
+"""Columns whose course along a run is kept, each with its null model."""
+PART_COLUMNS = (*DRAWN, *(f"null_{column}" for column in DRAWN))
+STEP_COLUMNS = (*PART_COLUMNS, "null_gamma_closed")
+"""What is read of a steps table."""
+NUM_SLICES = 20
+"""Equal parts of a run, for rules about 'most of training'; ours, untuned."""
+NUM_PARTS = 50
+"""Equal parts of a run, for curves and windows; ours, untuned."""
+STRAIGHTNESS_POINTS = 50
+"""Steps, evenly spaced in log(T - t), through which the straightness line goes; ours."""
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """A run's steps, reduced: one row of means, 20 slices, up to 50 parts."""
+
+    means: dict[str, float]
+    slices: pd.DataFrame
+    parts: pd.DataFrame
+
+
+def reduce_run(steps: pd.DataFrame, exclusion: Exclusion, length: tuple[int, int]) -> Reduction:
+    """One run's steps under one exclusion; `length` is (num_steps, steps_per_epoch)."""
+    columns = {name: values_of(steps, name) for name in STEP_COLUMNS}
+    step = steps["step"].to_numpy()
+    kept = exclusion.kept_of_run(step, columns["distance"], *length)
+    return Reduction(
+        means=kept_means({name: values[kept] for name, values in columns.items()})
+        | straightness(step, columns, kept, length[0]),
+        slices=_slices(step, columns, length[0]),
+        parts=part_means(
+            step[kept], {name: columns[name][kept] for name in PART_COLUMNS}, length[0]
+        ),
+    )
+
+
+def kept_means(kept: dict[str, Values]) -> dict[str, float]:
+    """The mean over a run's kept steps of gamma and the nulls, and gamma over null.
+
+    gamma_over_null = mean_t gamma_t / mean_t null_t, over the steps where both are defined. As a
+    ratio of means it makes exponents add up: that of gamma is the null's plus the ratio's.
+    gamma_over_null_stepwise = mean_t (gamma_t / null_t) weighs every step alike.
+    Undefined steps are left out of a mean and counted in num_undefined.
+    """
+    gamma = kept["gamma"]
+    means = {name: _mean(kept[name]) for name in ("gamma", *RATIOS.values())}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means["gamma_over_null_stepwise"] = _mean(gamma / kept["null_gamma"])
+        for ratio, null in RATIOS.items():
+            both = ~np.isnan(gamma) & ~np.isnan(kept[null])
+            means[ratio] = float(np.float64(_mean(gamma[both])) / _mean(kept[null][both]))
+    counts = {"num_undefined": np.isnan(gamma).sum(), "num_negative": (gamma < 0).sum()}
+    return means | {"num_kept": len(gamma), **{name: int(n) for name, n in counts.items()}}
+
+
+def epoch_means(epochs: pd.DataFrame, num_kept: int) -> dict[str, float]:
+    """`kept_means` from the epochs table of a run without steps: over its whole kept epochs.
+
+    Each epoch's mean is weighed with its defined steps. The mean of per-step ratios is undefined.
+    """
+    whole = epochs[epochs["num_steps"].cumsum() <= num_kept]
+    means = {name: _weighted(whole, name) for name in ("gamma", *RATIOS.values())}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gamma = np.float64(means["gamma"])
+        ratios = {ratio: float(gamma / means[null]) for ratio, null in RATIOS.items()}
+    counts = {
+        f"num_{what}": float(whole.get(f"gamma_num_{what}", pd.Series(dtype=float)).sum())
+        for what in ("undefined", "negative")
+    }
+    return means | ratios | counts | {"num_kept": float(whole["num_steps"].sum())}
+
+
+def straightness(
+    step: NDArray[np.int64], columns: dict[str, Values], kept: NDArray[np.bool_], num_steps: int
+) -> dict[str, float]:
+    """The exponent s of ‖w_t - w*‖^2 ~ (T - t)^s along the kept steps; 1 diffusive, 2 ballistic.
+
+    Least squares in the logarithms through steps evenly spaced in log(T - t), so that every scale
+    counts alike; the same for the null model's distance. straightness_over_null is the exponent of
+    the squared distance over the null's, which is the difference of the two. Undefined (NaN) where
+    fewer than two points are left. Source: INVENTORY G02.
+    """
+    left = num_steps - step[kept]
+    if not len(left):
+        return dict.fromkeys(
+            ("straightness", "null_straightness", "straightness_over_null"), np.nan
+        )
+    wanted = np.geomspace(left[-1], left[0], STRAIGHTNESS_POINTS)
+    chosen = np.unique(np.searchsorted(-left, -wanted).clip(max=len(left) - 1))
+    own, null = (
+        _exponent(left[chosen], columns[name][kept][chosen])
+        for name in ("distance", "null_distance")
+    )
+    return {"straightness": own, "null_straightness": null, "straightness_over_null": own - null}
+
+
+def _exponent(left: NDArray[np.int64], distance: Values) -> float:
+    fine = distance > 0
+    if len(np.unique(left[fine])) < 2:
+        return float("nan")
+    return least_squares(np.log(left[fine].astype(float)), 2 * np.log(distance[fine])).slope
+
+
+def _slices(step: NDArray[np.int64], columns: dict[str, Values], num_steps: int) -> pd.DataFrame:
+    names = ["gamma", "null_gamma"]
+    groups, mean, _, _ = _by_part(NUM_SLICES * step // num_steps, [columns[name] for name in names])
+    return pd.DataFrame({"slice": groups, **dict(zip(names, mean, strict=True))})
+
+
+def part_means(
+    step: NDArray[np.int64], columns: Mapping[str, Values], num_steps: int
+) -> pd.DataFrame:
+    """Per fiftieth of a run that has some of these steps: part, x, and c_mean, c_low, c_high.
+
+    x is the middle of its steps; mean, least and greatest value are over a column's defined values.
+    """
+    part = NUM_PARTS * step // num_steps
+    groups, mean, low, high = _by_part(part, [step.astype(float), *columns.values()])
+    values = {"part": groups, "x": mean[0] + 0.5}
+    for index, name in enumerate(columns, start=1):
+        values[f"{name}_mean"] = mean[index]
+        values[f"{name}_low"], values[f"{name}_high"] = low[index], high[index]
+    return pd.DataFrame(values)
+
+
+def _by_part(
+    part: NDArray[np.int64], columns: list[Values]
+) -> tuple[NDArray[np.int64], Values, Values, Values]:
+    """The parts, ascending, and per column and part the mean, least and greatest defined value."""
+    stacked = np.stack(columns)
+    if not len(part):
+        return part, stacked, stacked, stacked
+    starts = np.flatnonzero(np.diff(part, prepend=-1))
+    defined = ~np.isnan(stacked)
+    counts = np.add.reduceat(defined, starts, axis=1, dtype=float)
+    sums = np.add.reduceat(np.where(defined, stacked, 0.0), starts, axis=1)
+    mean = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+    low, high = (how.reduceat(stacked, starts, axis=1) for how in (np.fmin, np.fmax))
+    return part[starts], mean, low, high
+
+
+def values_of(steps: pd.DataFrame, name: str) -> Values:
+    """The column's values, all undefined (NaN) where the table does not have it."""
+    if name in steps.columns:
+        return steps[name].to_numpy(float)
+    return np.full(len(steps), np.nan)
+
+
+def _mean(values: Values) -> float:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else float("nan")
+
+
+def _weighted(epochs: pd.DataFrame, name: str) -> float:
+    if f"{name}_mean" not in epochs.columns:
+        return float("nan")
+    means = epochs[f"{name}_mean"].to_numpy(float)
+    weights = (epochs["num_steps"] - epochs[f"{name}_num_undefined"]).to_numpy(float)
+    fine = (weights > 0) & ~np.isnan(means)
+    return float(np.average(means[fine], weights=weights[fine])) if fine.any() else float("nan")

@@ -1,0 +1,145 @@
+"""A thousand runs of 30,000 steps: seconds and memory from files to tables, a figure, a report."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tests.benchmarks.harness import machine, print_table, run_python
+from trainables.store import Store, write_sealed, write_table
+from trainables.tables import epochs_table, step_columns, steps_table
+
+pytestmark = pytest.mark.benchmark
+
+NUM_RUNS = int(os.environ.get("OPTPATH_BENCHMARK_RUNS", "1000"))
+"""Fewer for a first look; the limits are for 1,000."""
+NUM_STEPS = 30_000
+BATCHES, RATES = (32, 64, 128, 256, 512), (0.01, 0.02, 0.05, 0.1)
+NUM_TRAIN = 45_000
+WITHOUT = ("weight_decay", "preconditioned")
+"""Columns of probes that a default run does not have begin so."""
+
+MEASURED = """
+import json, resource, sys, time
+start = time.perf_counter()
+from pathlib import Path
+import analysis
+spent = {"import": time.perf_counter() - start}
+def timed(name, action):
+    start = time.perf_counter()
+    result = action()
+    spent[name] = time.perf_counter() - start
+    return result
+sweep = timed("runs", lambda: analysis.load_sweep("thousand", Path(sys.argv[1])))
+CODE
+spent["GiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+print(json.dumps(spent))
+"""
+PARTS = {
+    "epochs table": "timed('work', lambda: sweep.epochs)",
+    "one figure": "timed('work', lambda: analysis.save_figures(sweep, ['gamma'], sys.argv[2]))",
+    "full report": "timed('work', lambda: analysis.write_report(sweep, sys.argv[2]))",
+}
+LIMITS = {"epochs table": "< 10 s", "one figure": "< 3 s", "full report": "< 60 s, < 3 GB"}
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    root = tmp_path_factory.mktemp("thousand")
+    write_store(Store(root), NUM_RUNS)
+    yield root
+    shutil.rmtree(root)
+
+
+def test_a_thousand_runs(storage: Path, tmp_path: Path) -> None:
+    rows = []
+    for name, code in PARTS.items():
+        script = MEASURED.replace("CODE", code)
+        spent = json.loads(run_python(["-c", script, storage, tmp_path], tmp_path).stdout)
+        figures = [spent[key] for key in ("import", "runs", "work", "GiB")]
+        rows.append([name, *(f"{value:.2f}" for value in figures), LIMITS[name]])
+    print_table(
+        f"{NUM_RUNS:,} runs of {NUM_STEPS:,} steps (limits: 1,000 runs, two cores)",
+        ["what", "import [s]", "runs table [s]", "itself [s]", "peak [GiB]", "limit"],
+        rows,
+        f"The runs table's own limit is 2 s. Each row is a process of its own. {machine()}",
+    )
+
+
+def write_store(store: Store, num_runs: int) -> None:
+    """A sweep over batch size, learning rate and seed, all of the same number of steps."""
+    seeds = -(-num_runs // (len(BATCHES) * len(RATES)))
+    cells = itertools.islice(itertools.product(range(seeds), RATES, BATCHES), num_runs)
+    planned = [_planned(f"{index:016x}", *cell) for index, cell in enumerate(cells)]
+    about = {"axes": ["batch_size", "learning_rate.base", "seed"], "title": "equal steps"}
+    plan = {
+        "name": "thousand", "title": "A thousand runs", "description": "", "question": "How fast?",
+        "base": {}, "expects_divergence": False, "ablations": {"equal-steps": about},
+        "runs": planned, "trajectories": [], "analysis": {}, "citations": [], "created": "",
+    }  # fmt: skip
+    write_sealed(store.sweep("thousand").path / "plan.json", plan)
+    tables = {batch: _tables(batch) for batch in BATCHES}
+    for entry in planned:
+        _write_run(store, entry, *tables[entry["config"]["batch_size"]])
+
+
+def _planned(run_id: str, seed: int, rate: float, batch: int) -> dict[str, Any]:
+    axes = {"batch_size": batch, "learning_rate.base": rate, "seed": seed}
+    config = {"batch_size": batch, "learning_rate": {"base": rate, "rule": "sqrt"}, "seed": seed,
+              "model": {"name": "mlp", "hidden": [128, 128]}, "budget": {"steps": NUM_STEPS},
+              "optimizer": {"name": "momentum", "momentum": 0.9}}  # fmt: skip
+    labels = ["equal-steps"]
+    return {"run_id": run_id, "trajectory_id": f"t{run_id}", "config": config, "axes": axes,
+            "ablations": labels}  # fmt: skip
+
+
+def _tables(batch: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    generator = np.random.default_rng(batch)
+    names = [c.name for c in step_columns() if not c.name.startswith(WITHOUT)]
+    left = (NUM_STEPS - np.arange(NUM_STEPS)) / NUM_STEPS
+    level = 0.02 * (batch / 64) ** 0.2 * left**-0.5
+    columns = {
+        name: torch.from_numpy(level * generator.uniform(0.5, 1.5, NUM_STEPS)) for name in names
+    }
+    columns |= {"step": torch.arange(NUM_STEPS), "distance": torch.from_numpy(left**0.5)}
+    per_epoch = NUM_TRAIN // batch
+    steps = steps_table("", columns, per_epoch)
+    evaluations = [
+        {"step": 0, "fingerprint": "", "epoch": epoch, "validation_loss": 1.0}
+        for epoch in range(-(-NUM_STEPS // per_epoch))
+    ]
+    return steps, epochs_table("", steps, evaluations)
+
+
+def _write_run(
+    store: Store, entry: dict[str, Any], steps: pd.DataFrame, epochs: pd.DataFrame
+) -> None:
+    folder, run_id, config = store.run(entry["run_id"]), entry["run_id"], entry["config"]
+    factor = 1 + 0.01 * np.random.default_rng(config["seed"]).standard_normal()
+    factor *= config["learning_rate"]["base"] ** 0.1
+    files = {
+        "steps.parquet": steps.assign(run_id=run_id, gamma=steps["gamma"] * factor),
+        "epochs.parquet": epochs.assign(run_id=run_id, gamma_mean=epochs["gamma_mean"] * factor),
+    }
+    for name, table in files.items():
+        write_table(folder.path / name, table)
+    manifest = {
+        "run_id": run_id, "trajectory_id": entry["trajectory_id"], "config": config,
+        "status": "done", "replay_exact": True, "num_steps": NUM_STEPS,
+        "steps_per_epoch": NUM_TRAIN // config["batch_size"], "diverged_at_step": None,
+        "metrics": {"last_validation_loss": 0.1, "last_validation_accuracy": 0.9},
+        "regime": "interpolating", "regime_rule": "planted", "data_digest": "planted",
+        "environment": {"torch": torch.__version__, "device": "cpu"},
+        "seconds": {"reference": 1.0, "replay": 1.0},
+    }  # fmt: skip
+    folder.write_manifest(manifest, list(files))
