@@ -10,6 +10,7 @@ from trainables.measurement import Measurement
 from trainables.record import ReferenceRecord
 from trainables.store import Folder, write_table, write_yaml
 from trainables.tables import epochs_table, labelled_table, reference_epochs_table, steps_table
+from trainables.tasks.contract import LOWER_IS_BETTER
 from trainables.whole_run import whole_run_summary
 
 INTERPOLATION_SHARE = 0.05
@@ -107,7 +108,7 @@ def _metrics(record: ReferenceRecord, num_steps: int) -> dict[str, float]:
             metrics[name] = series[-1]
         else:
             metrics[f"last_{name}"] = series[-1]
-            metrics[f"best_{name}"] = min(series) if name.endswith("loss") else max(series)
+            metrics[f"best_{name}"] = min(series) if name.endswith(LOWER_IS_BETTER) else max(series)
     return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 

@@ -14,6 +14,7 @@ from geometry.probes.segments import GroupsProbe, LayersProbe
 from geometry.probes.sharpness import SharpnessProbe
 from geometry.probes.sign_shift import SignShiftProbe
 from geometry.probes.update import UpdateProbe
+from geometry.probes.used_rows import UsedRowsProbe
 from geometry.probes.weight_decay import WeightDecayProbe
 
 PROBES: dict[str, type[Probe]] = {
@@ -34,5 +35,6 @@ PROBES: dict[str, type[Probe]] = {
         LayerCorrelationProbe,
         SignShiftProbe,
         BridgeProbe,
+        UsedRowsProbe,
     )
 }

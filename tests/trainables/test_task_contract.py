@@ -34,6 +34,7 @@ CPU = torch.device("cpu")
 
 SMALL: dict[str, Any] = {"width": 0.0625, "hidden": [8], "train_examples": 24}
 SMALL |= {"validation_examples": 32, "channels": [4]}
+SMALL |= {"embedding_size": 8, "num_heads": 2, "num_layers": 2, "hidden_size": 8}
 """Options that make a member small, by option; given to every member that has them."""
 
 REQUIRED: dict[str, Any] = {"epochs": [1]}

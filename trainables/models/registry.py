@@ -8,6 +8,7 @@ from trainables.models.mlp import MLP
 from trainables.models.mobilenet import MobileNetV2
 from trainables.models.resnet import ResNet18, ResNet34, ResNet50, ResNet152
 from trainables.models.segnet import SegNet
+from trainables.models.transformer import Transformer
 from trainables.models.unet import UNet
 from trainables.models.vector import Vector
 from trainables.models.vgg import VGG11, VGG16, VGG19
@@ -16,6 +17,6 @@ from trainables.registry import registry_of
 MODELS: dict[str, type[ModelConfig]] = registry_of(
     *(MLP, CNN, ResNet18, ResNet34, ResNet50, ResNet152),
     *(VGG11, VGG16, VGG19, MobileNetV2),
-    *(UNet, SegNet),
+    *(UNet, SegNet, Transformer),
     *(Vector,),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -13,6 +14,9 @@ from trainables.registry import Member
 
 if TYPE_CHECKING:
     from trainables.config import RunConfig
+
+LOWER_IS_BETTER = ("loss", "perplexity")
+"""Last words of the names of values that are better the lower they are; all others: the higher."""
 
 
 class Task(ABC):
@@ -26,7 +30,7 @@ class Task(ABC):
     splits: tuple[str, ...]
     """The splits that `evaluate` knows: train, validation, and test where there is one."""
     metrics: ClassVar[tuple[str, ...]]
-    """The names that `evaluate` returns besides `loss`; higher is better unless it is a loss."""
+    """The names that `evaluate` returns besides `loss`; see `LOWER_IS_BETTER`."""
     data_digest: str
 
     @abstractmethod
@@ -43,6 +47,14 @@ class Task(ABC):
 
         Leaves module buffers, gradients and random generators as they were.
         """
+
+    def unused_rows(self, model: nn.Module) -> Mapping[str, Tensor]:
+        """Rows of the model's parameters that no training example reaches, whose gradient is 0.
+
+        Parameter name -> indices, int64 [rows], on the device. None for most tasks; an embedding
+        has some for the words that never occur.
+        """
+        return {}
 
 
 class ExampleTask(Task):

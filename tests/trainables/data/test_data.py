@@ -23,6 +23,8 @@ Helper = Callable[..., Any]
 
 
 IMAGES = {name: config for name, config in DATA.items() if config.kind == "images"}
+LISTED = {name for name, config in DATA.items() if config.kind in ("images", "text")}
+"""Patches of tiles are drawn without end, and objectives have no examples."""
 
 # --- the contract, over all members ------------------------------------------------------------
 
@@ -49,6 +51,23 @@ def any_root(tmp_path_factory: pytest.TempPathFactory, write_tree: Helper) -> Pa
 class TestContract:
     """What every data set of the registry promises."""
 
+    def test_loading_again_gives_the_same_data(self, name: str, any_root: Path) -> None:
+        try:
+            DATA[name]().sizes(any_root)
+        except UserError as error:
+            pytest.skip(f"no sample files: {error}")
+        first, second = (DATA[name]().load(any_root) for _ in range(2))
+        assert first.digest == second.digest
+
+    def test_licence_and_citation_are_stated(self, name: str, any_root: Path) -> None:
+        assert DATA[name].licence
+        assert DATA[name].citation
+
+
+@pytest.mark.parametrize("name", sorted(LISTED))
+class TestListed:
+    """What every data set promises whose splits are lists of examples."""
+
     def test_sizes_are_those_of_the_loaded_splits(self, name: str, any_root: Path) -> None:
         config = DATA[name]().resolved(any_root)
         sizes = config.sizes(any_root)
@@ -57,14 +76,6 @@ class TestContract:
         assert sizes.train == len(data.train) > 0
         assert sizes.validation == len(data.validation) > 0
         assert sizes.test == (0 if data.test is None else len(data.test))
-
-    def test_loading_again_gives_the_same_data(self, name: str, any_root: Path) -> None:
-        first, second = (DATA[name]().load(any_root) for _ in range(2))
-        assert first.digest == second.digest
-
-    def test_licence_and_citation_are_stated(self, name: str, any_root: Path) -> None:
-        assert DATA[name].licence
-        assert DATA[name].citation
 
     def test_more_examples_than_there_are_is_a_user_error(self, name: str, any_root: Path) -> None:
         config = DATA[name](train_examples=10**6)
