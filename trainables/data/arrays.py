@@ -90,7 +90,7 @@ class StoredImages(ImageConfig, ABC):
         cuts = self.limited(self.cuts(root))
         splits = {split: cut.of(parts) for split, cut in cuts.items()}
         mean, std = self.normalisation(stored.summary)
-        return ImageData(
+        data = ImageData(
             train=splits["train"],
             validation=splits["validation"],
             test=splits.get("test"),
@@ -99,6 +99,7 @@ class StoredImages(ImageConfig, ABC):
             std=std,
             digest=stored.summary["digest"],
         )
+        return self.noise.apply(data)
 
     def normalisation(self, summary: Mapping[str, Any]) -> tuple[tuple[float, ...], ...]:
         """Mean and standard deviation per channel; measured on the whole training split."""
@@ -122,7 +123,7 @@ class StoredImages(ImageConfig, ABC):
 
 
 class StoredArrays(CachedArrays):
-    """The files of one key; its summary: parts, digest, mean and deviation of the training split."""
+    """The files of one key; its summary: parts, digest, mean and std of the training split."""
 
     def write(self, parts: Mapping[str, Part], split_seed: int, train: Cut) -> None:
         """Decode and store all parts.

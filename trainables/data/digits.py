@@ -57,7 +57,7 @@ class Digits(ImageConfig):
         cuts = self.limited(self.cuts(root))
         parts = {"digits": ImageSplit(images, labels)}
         mean, std = statistics(images[:NUM_TRAIN])
-        return ImageData(
+        data = ImageData(
             train=cuts["train"].of(parts),
             validation=cuts["validation"].of(parts),
             test=None,
@@ -66,6 +66,7 @@ class Digits(ImageConfig):
             std=std,
             digest=hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest(),
         )
+        return self.noise.apply(data)
 
 
 @lru_cache(maxsize=1)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from trainables.data.contract import DataConfig, ImageData, ImageSplit, SplitSizes
+from trainables.data.noise import Inputs, Noise
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,6 +50,14 @@ class ImageConfig(DataConfig, ABC):
     """Pixels added on each side before a random crop back to size; 0 crops nothing."""
     flip: bool = False
     """Mirror each training image left to right with probability 1/2."""
+    label_noise: float = Field(default=0.0, ge=0, le=1)
+    """Probability that a training label is drawn anew, uniformly over all classes; 1: random
+    labels. Validation and test labels stay true."""
+    input_noise: Inputs = "real"
+    """Pixels of all splits: real; shuffled_pixels: one permutation for all images; random_pixels:
+    one for each image; gaussian: drawn with the data's mean and deviation."""
+    noise_seed: int = Field(default=0, ge=0)
+    """Seed of both kinds of noise; a draw belongs to its example, whatever else is chosen."""
 
     def sizes(self, root: Path) -> SplitSizes:
         """Number of examples per split, after the limits."""
@@ -71,6 +80,11 @@ class ImageConfig(DataConfig, ABC):
     def limited(self, cuts: Mapping[str, Cut]) -> dict[str, Cut]:
         """The cuts, each shortened to the number of examples that the options ask for."""
         return {split: self._limit(split, cut) for split, cut in cuts.items()}
+
+    @property
+    def noise(self) -> Noise:
+        """What is random in the data."""
+        return Noise(self.label_noise, self.input_noise, self.noise_seed)
 
     def padded_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """The shape [C, H, W] of an image after padding; a UserError if it is larger already."""
