@@ -12,6 +12,7 @@ import pytest
 
 from sweeps.catalogue import describe, load_spec, preset_names
 from sweeps.plan import Plan, make_plan
+from tests.sweeps.published import published_items
 from trainables.config import RunConfig
 
 NAMES = [
@@ -31,6 +32,8 @@ SMOKE_STEPS = {"quickstart": 372}
 def published_size(config: RunConfig, root: Path) -> int:
     """Training examples without any file: CIFAR-10 has 50,000."""
     data: Any = config.data
+    if data.kind == "text":
+        return published_items(config)
     if data.train_examples is not None:
         return int(data.train_examples)
     return 50_000 - math.floor(50_000 * data.validation_fraction)
