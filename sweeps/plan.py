@@ -35,10 +35,16 @@ class PlannedRun:
     config: RunConfig
     ablations: tuple[str, ...]
     axes: dict[str, Any]
-    """Dotted field -> value, of every axis of its ablations."""
+    """Dotted field -> value, of every axis of its ablations; batch_size: full as the number that
+    it stands for, so that the batch sizes of a sweep are numbers."""
     steps_per_epoch: int
     num_steps: int
     state: State = "open"
+
+    @property
+    def reference_steps(self) -> int:
+        """Steps of its reference pass: T, or more where a reference lies beyond the budget."""
+        return max(self.config.reference_ends(self.steps_per_epoch))
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class PlannedTrajectory:
     @property
     def num_steps(self) -> int:
         """Steps of its reference pass: those of its longest run."""
-        return max(run.num_steps for run in self.runs)
+        return max(run.reference_steps for run in self.runs)
 
     @property
     def replay_steps(self) -> int:
@@ -212,7 +218,7 @@ class _Planner:
             steps_per_epoch = config.steps_per_epoch(num_train)
             config.check_length(config.budget.num_steps(steps_per_epoch), steps_per_epoch)
         values = {name: value_at(config, name) for name in self._axes[label]}
-        if "batch_size" in values:  # a number even where it is full: trends are fitted along it
+        if "batch_size" in values or config.batch_size == "full":
             values["batch_size"] = config.examples_per_step(num_train)
         own, shared = identities(config)
         return PlannedRun(

@@ -9,13 +9,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sweeps.launch import Launch, check_launch, launch_plan
+from sweeps.launch import launch_plan
 from sweeps.places import Places, check_writable
 from sweeps.plan import Plan
 from sweeps.plan_store import write_plan
 from sweeps.progress import Progress
+from sweeps.ray_session import Launch, check_launch
 from sweeps.sync import sync
 from sweeps.view import shown
+from trainables.store import Store
 from trainables.tracker import Preparation
 from trainables.tracking import TrackingUnavailable
 
@@ -53,7 +55,19 @@ def run_sweep(plan: Plan, here: Places, launch: Launch, console: Console) -> boo
     finally:
         preparation.stop(patience)
     _print_failures(progress, console)
+    for line in schedule_warnings(plan, here.store):
+        console.print(line, style="yellow", soft_wrap=True)
     return all(failure.diverged and plan.spec.expects_divergence for failure in progress.failures)
+
+
+def schedule_warnings(plan: Plan, store: Store) -> list[str]:
+    """One line per ended run whose schedule found its batch too small to follow the gradients."""
+    manifests = {run.run_id: store.run(run.run_id).manifest() or {} for run in plan.runs}
+    found = {
+        run_id: manifest.get("schedule", {}).get("schedule_warning")
+        for run_id, manifest in manifests.items()
+    }
+    return [f"warning: run {run_id}: {words}" for run_id, words in found.items() if words]
 
 
 def _prepare_data(plan: Plan, data_root: Path, console: Console) -> None:

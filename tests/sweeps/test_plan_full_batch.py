@@ -45,6 +45,8 @@ def test_a_full_batch_is_a_number_along_the_axis_of_batch_sizes(tmp_path: Path) 
     runs = plan_of(tmp_path, "batch_size=64,full").runs
     assert [run.axes["batch_size"] for run in runs] == [64, 1500]
     assert [run.config.batch_size for run in runs] == [64, "full"]
+    (fixed,) = plan_of(tmp_path).runs
+    assert fixed.axes["batch_size"] == 1500
 
 
 def test_the_plan_says_how_a_full_batch_is_divided(tmp_path: Path) -> None:

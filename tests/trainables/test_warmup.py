@@ -143,6 +143,7 @@ def test_it_falls_back_where_the_mean_never_drops() -> None:
         "schedule_change_reason": None,
         "schedule_peak_learning_rate": None,
     }
+    assert WU(change_point=20).start(TWENTY).report() == late.report()
     late.observe(12, torch.ones(256))
     assert late.report()["schedule_change_step"] == 12
 

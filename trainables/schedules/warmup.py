@@ -121,14 +121,14 @@ class _WarmUpPace(Pace):
         return self._schedule.warm_up(change, training) * (1 + math.cos(math.pi * share)) / 2
 
     def report(self) -> dict[str, Any]:
-        """The change point and why it is there; None while the warm-up lasts."""
-        change = self.change_step
-        peak = None if change is None else self._schedule.warm_up(change, self._training)
-        return {
-            "schedule_change_step": change,
-            "schedule_change_reason": self.reason,
-            "schedule_peak_learning_rate": peak and peak * self._training.learning_rate,
-        }
+        """The change point and why it is there; None where the warm-up lasts to the end."""
+        change, training = self.change_step, self._training
+        names = ("change_step", "change_reason", "peak_learning_rate")
+        values: tuple[Any, ...] = (None, None, None)
+        if change is not None and change < training.num_steps:
+            peak = self._schedule.warm_up(change, training) * training.learning_rate
+            values = (change, self.reason, peak)
+        return {f"schedule_{name}": value for name, value in zip(names, values, strict=True)}
 
 
 class _FixedWarmUp(_WarmUpPace):
@@ -186,9 +186,8 @@ class _AdaptedWarmUp(_WarmUpPace):
 
     def _add(self, gradient: Tensor) -> None:
         """Append c_k, and keep g_k in the place of g_{k-1}, which is zero at k = 0."""
-        previous = self._previous = (
-            torch.zeros_like(gradient) if self._previous is None else self._previous
-        )
+        previous = torch.zeros_like(gradient) if self._previous is None else self._previous
+        self._previous = previous = previous.to(gradient.device)  # a checkpoint's is on the host
         self._reducer = self._reducer or RowReducer(len(gradient), gradient.device, gradient.dtype)
         sums = torch.empty(2, device=gradient.device, dtype=torch.float64)
         self._reducer.sums(
