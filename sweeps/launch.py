@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweeps.identity import trajectory_id
 from sweeps.plan import Plan, PlannedTrajectory
 from trainables.errors import UserError
 from trainables.worker import WorkOrder
@@ -143,7 +144,20 @@ def order(sweep: str, trajectory: PlannedTrajectory, launch: Launch) -> WorkOrde
         num_threads=launch.resources.cpus_per_run,
         trajectory_id=trajectory.trajectory_id,
         runs={run.run_id: run.config.plain() for run in trajectory.open_runs},
+        others=_others(trajectory),
     )
+
+
+def _others(trajectory: PlannedTrajectory) -> dict[str, dict[str, Any]]:
+    """The other seeds' trainings whose w* the open runs measure against, by trajectory."""
+    seeds = (
+        (run.config, int(reference.number))
+        for run in trajectory.open_runs
+        for reference in run.config.other_references()
+        if reference.kind == "seed"
+    )
+    configs = [config.with_seed(seed) for config, seed in seeds]
+    return {trajectory_id(config): config.plain() for config in configs}
 
 
 def _fit(

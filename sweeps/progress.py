@@ -113,8 +113,11 @@ class Progress:
     def _advance(self, trajectory: PlannedTrajectory, result: Mapping[str, Any]) -> None:
         key = trajectory.trajectory_id
         reference, replay = open_steps(trajectory)
-        left = reference + replay if result["phase"] == "reference" else replay
-        self._steps_left[key] = max(0, left - result["step"])
+        left = {"other": reference + replay, "reference": reference + replay}.get(
+            result["phase"], replay
+        )
+        done = 0 if result["phase"] == "other" else result["step"]
+        self._steps_left[key] = max(0, left - done)
         if self._since is None:  # the first report's time is mostly that of setting up
             self._since = self.clock()
         else:
@@ -172,4 +175,4 @@ def open_steps(trajectory: PlannedTrajectory) -> tuple[int, int]:
     """Steps of the reference and of the replay pass that a trajectory's open runs ask for."""
     runs = trajectory.open_runs
     replayed = (run.num_steps for run in runs if run.config.needs_replay())
-    return max((run.num_steps for run in runs), default=0), max(replayed, default=0)
+    return max((run.reference_steps for run in runs), default=0), max(replayed, default=0)

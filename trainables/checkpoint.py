@@ -8,15 +8,26 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from torch import Tensor
 
-from trainables.measurement import Measurement
 from trainables.store import StoreDamaged, read_tensors, write_tensors
 from trainables.trajectory import Trajectory
 
 WRITE_SHARE = 20
 """A checkpoint is due only after this many times its own write time: at most 5 % of a pass."""
+
+
+class Carried(Protocol):
+    """What a checkpoint carries besides the trajectory's state: measurements, kept vectors."""
+
+    @property
+    def run_id(self) -> str:
+        """Whose it is."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Its tensors, by names that begin with `<run_id>/` and have three parts."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +44,7 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    path: Path, trajectory: Trajectory, measurements: Sequence[Measurement], record: str = ""
+    path: Path, trajectory: Trajectory, measurements: Sequence[Carried], record: str = ""
 ) -> None:
     """Write the pass's checkpoint over the one before."""
     tables = {key: value for m in measurements for key, value in m.state().items()}
@@ -78,7 +89,7 @@ class Cadence:
         return time.monotonic() - self._last >= wait
 
     def save(
-        self, path: Path, trajectory: Trajectory, measurements: Sequence[Measurement], record: str
+        self, path: Path, trajectory: Trajectory, measurements: Sequence[Carried], record: str
     ) -> None:
         """Write the checkpoint and remember how long it took."""
         start = time.monotonic()

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from geometry.probes.contract import ProbeOptions
+from geometry.probes.contract import OtherReference, ProbeOptions
 from geometry.probes.registry import PROBES
 from geometry.surface import BatchKind
 from trainables.data.contract import DataConfig
@@ -241,6 +241,8 @@ class RunConfig(Options):
             raise ValueError(f"probes: each at most once, not {names}")
         for probe in self.probes:
             self._check_batches(probe)
+        for reference in self.other_references():
+            self._check_reference(reference)
         return self
 
     def _check_batches(self, probe: ProbeConfig) -> None:
@@ -253,6 +255,17 @@ class RunConfig(Options):
             raise ValueError(
                 f"probe {probe.name} needs a task whose loss is a mean over examples, "
                 f"{self.task.name} is none; leave it out"
+            )
+
+    def _check_reference(self, reference: OtherReference) -> None:
+        if reference.kind == "seed" and reference.number == self.seed:
+            raise ValueError(f"reference {reference.label} is the run's own seed; give another")
+        if reference.kind != "epoch" or not self.schedule.depends_on_budget:
+            return
+        if self.budget.epochs is None or reference.number > self.budget.epochs:
+            raise ValueError(
+                f"reference {reference.label} lies beyond the budget, on which schedule "
+                f"{self.schedule.name} depends; give epochs within a budget in epochs"
             )
 
     @classmethod
@@ -304,6 +317,21 @@ class RunConfig(Options):
     def needs_replay(self) -> bool:
         """True if some probe needs the reference w*."""
         return any(PROBES[probe.name].needs_reference for probe in self.probes)
+
+    def other_references(self) -> tuple[OtherReference, ...]:
+        """The references besides w* that its probes measure against, each once."""
+        found = (PROBES[p.name].other_references(p.typed_options()) for p in self.probes)
+        return tuple(dict.fromkeys(reference for part in found for reference in part))
+
+    def reference_ends(self, steps_per_epoch: int) -> set[int]:
+        """The steps after which the reference pass keeps weights: T, and those of other epochs."""
+        epochs = (r.number for r in self.other_references() if r.kind == "epoch")
+        own = self.budget.num_steps(steps_per_epoch)
+        return {own, *(int(epoch) * steps_per_epoch for epoch in epochs)}
+
+    def with_seed(self, seed: int) -> RunConfig:
+        """The same training from another seed, whose w* is a reference; it measures nothing."""
+        return self.model_copy(update={"seed": seed, "probes": ()})
 
     def needs_surface(self) -> bool:
         """True if some probe reads other batches than the step's own."""

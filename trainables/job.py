@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -41,6 +41,13 @@ class Job:
 
     trajectory_id: str
     runs: tuple[RunJob, ...]
+    others: Mapping[str, RunConfig] = field(default_factory=dict)
+    """Trajectory id -> training, of those whose w* is a reference of some run."""
+
+    def other(self, config: RunConfig) -> str:
+        """The trajectory id of that one of `others`."""
+        wanted = config.plain()
+        return next(key for key, other in self.others.items() if other.plain() == wanted)
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,8 @@ class Place:
 class Progress:
     """Where a job stands; yielded at every epoch end, every budget's end, and every second."""
 
-    phase: Literal["reference", "replay"]
+    phase: Literal["other", "reference", "replay"]
+    """other: the reference pass of another trajectory, whose w* some run measures against."""
     step: int
     num_steps: int
     """Steps of this pass, to the end of the longest budget."""
@@ -96,7 +104,11 @@ class Workbench:
         return run.config.budget.num_steps(self.task.steps_per_epoch)
 
     def measurement(
-        self, run: RunJob, trajectory: Trajectory, reference: torch.Tensor | None
+        self,
+        run: RunJob,
+        trajectory: Trajectory,
+        reference: torch.Tensor | None,
+        references: Mapping[str, torch.Tensor] | None = None,
     ) -> Measurement:
         """A run's measurement along that trajectory; all share one reducer's scratch."""
         if self._reducer is None:
@@ -109,6 +121,7 @@ class Workbench:
             layout=trajectory.flat.layout,
             reducer=self._reducer,
             reference=reference,
+            references=references,
             surface=self._surface_of(trajectory) if run.config.needs_surface() else None,
             unused_rows=lambda: self.task.unused_rows(trajectory.model),
         )

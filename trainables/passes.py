@@ -7,17 +7,27 @@ what is there already, so doing the same job again goes on where it stopped.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
+from geometry.probes.contract import OtherReference
 from trainables.checkpoint import Cadence, load_checkpoint
+from trainables.config import RunConfig
 from trainables.job import Job, Place, Progress, RunJob, Workbench, drive
+from trainables.keepers import keepers_for
 from trainables.measurement import Measurement
 from trainables.record import ReferenceRecord, ReplayDiverged
 from trainables.reference import ReferencePass, discard, load_record, load_reference
+from trainables.references import Located, loaded, located, plain
 from trainables.results import finish_run, mark_diverged, mark_replay_diverged
-from trainables.store import Store
+from trainables.store import Folder, Locked, Store
 from trainables.trajectory import Trajectory
 
 REPLAY_CHECKPOINT = "replay.safetensors"
+LENT = "lent"
+"""A note beside a trajectory's lock: another job makes its reference pass, and no more."""
+WAIT_SECONDS = 1.0
+"""Between two looks at a trajectory that somebody else works on; ours."""
 
 
 def is_settled(store: Store, run_id: str) -> bool:
@@ -34,16 +44,23 @@ def work(job: Job, place: Place) -> Generator[Progress, None, None]:
         StoreDamaged: a file that the job builds on was altered.
     """
     folder = place.store.trajectory(job.trajectory_id)
-    with folder.lock():
+    if any(not is_settled(place.store, run.run_id) for run in job.runs):
+        # before the own lock is taken: two jobs may want each other's w*
+        for trajectory_id, config in job.others.items():
+            yield from _other_reference(trajectory_id, config, place)
+    with _own_lock(folder):
         runs = tuple(run for run in job.runs if not is_settled(place.store, run.run_id))
         if not runs:
             return
         for used in (folder, *(place.store.run(run.run_id) for run in runs)):
             used.remove_leftovers()
-        bench, record = _set_up(Job(job.trajectory_id, runs), place)
-        ends = sorted({bench.num_steps(run) for run in runs})
+        bench, record = _set_up(replace(job, runs=runs), place)
+        ends = sorted(
+            {end for run in runs for end in run.config.reference_ends(record.steps_per_epoch)}
+        )
         direct = [run for run in runs if not run.config.needs_replay()]
-        yield from ReferencePass(bench, record).run(ends, direct)
+        keepers = keepers_for(_wanted(bench))
+        yield from ReferencePass(bench, record).run(ends, direct, keepers)
         yield from _settle_diverged(bench, record)
         still_open = [run for run in runs if not is_settled(place.store, run.run_id)]
         yield from ReplayPass(bench, record).run(still_open)
@@ -67,6 +84,63 @@ def _set_up(job: Job, place: Place) -> tuple[Workbench, ReferenceRecord]:
     return bench, bench.new_record().model_copy(update={"redone_because": reason})
 
 
+def _wanted(bench: Workbench) -> dict[OtherReference, set[int]]:
+    """The further references of the runs, each with the budgets at whose ends it is asked for."""
+    wanted: dict[OtherReference, set[int]] = {}
+    for run in bench.job.runs:
+        for reference in run.config.other_references():
+            wanted.setdefault(reference, set()).add(bench.num_steps(run))
+    return wanted
+
+
+def _other_reference(trajectory_id: str, config: RunConfig, place: Place) -> Iterator[Progress]:
+    """See to it that another trajectory has its w*; whoever is at work on it is waited for."""
+    folder = place.store.trajectory(trajectory_id)
+    while not _has_reference(folder, config):
+        try:
+            with folder.lock(patience_seconds=WAIT_SECONDS), _lent(folder):
+                run = RunJob(run_id="", config=config)
+                bench, record = _set_up(Job(trajectory_id, (run,)), place)
+                for progress in ReferencePass(bench, record).run([bench.num_steps(run)]):
+                    yield replace(progress, phase="other", evaluation=None)
+        except Locked:
+            continue
+
+
+@contextmanager
+def _lent(folder: Folder) -> Iterator[None]:
+    """Leave a note that the lock is held for the reference pass only, and will be given back."""
+    note = folder.path / LENT
+    note.touch()
+    try:
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+
+
+@contextmanager
+def _own_lock(folder: Folder) -> Iterator[None]:
+    """The trajectory's lock; one that is lent is waited for, however long that takes."""
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(folder.lock())
+                break
+            except Locked:
+                if not (folder.path / LENT).exists():
+                    raise
+        yield
+
+
+def _has_reference(folder: Folder, config: RunConfig) -> bool:
+    """True if the trajectory is sealed with the end of that budget, reached or not."""
+    manifest = folder.manifest()
+    if manifest is None:
+        return False
+    record = ReferenceRecord.model_validate(manifest["record"])
+    return record.covers(config.budget.num_steps(record.steps_per_epoch))
+
+
 def _settle_diverged(bench: Workbench, record: ReferenceRecord) -> Iterator[Progress]:
     diverged = [run for run in bench.job.runs if record.end(bench.num_steps(run)) is None]
     for run in diverged:
@@ -86,6 +160,7 @@ class ReplayPass:
         self.bench = bench
         self.record = record
         self._path = bench.folder.path / REPLAY_CHECKPOINT
+        self._located: dict[str, dict[str, Located | None]] = {}
 
     def run(self, runs: Sequence[RunJob]) -> Iterator[Progress]:
         """Replay from t = 0, or from the replay's checkpoint, to the last open budget."""
@@ -122,7 +197,10 @@ class ReplayPass:
             end = self.record.end(self.bench.num_steps(run))
             assert end is not None, "runs without a reference are settled before the replay"
             reference = load_reference(self.bench.folder, end, self.bench.place.device)
-        return self.bench.measurement(run, trajectory, reference)
+        found = located(self.bench.job, self.bench.place.store, run.config, self.record)
+        self._located[run.run_id] = found
+        references = loaded(self.bench.place.store, found, trajectory.flat.weights)
+        return self.bench.measurement(run, trajectory, reference, references)
 
     def _compare(self, trajectory: Trajectory, runs: Sequence[RunJob]) -> None:
         current = trajectory.fingerprint()
@@ -149,5 +227,13 @@ class ReplayPass:
             folder = self.bench.place.store.run(measurement.run_id)
             trajectory_id = self.bench.job.trajectory_id
             exact = True if measurement.config.needs_replay() else None
-            finish_run(folder, trajectory_id, measurement, self.record, replay_exact=exact)
+            places = plain(self._located[measurement.run_id])
+            finish_run(
+                folder,
+                trajectory_id,
+                measurement,
+                self.record,
+                replay_exact=exact,
+                references=places,
+            )
         return tuple(measurement.run_id for measurement in done)

@@ -59,6 +59,20 @@ class End(BaseModel):
     evaluation: Evaluation
 
 
+class Kept(BaseModel):
+    """A vector of a budget that is not its w*: a running average, the best iterate."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    label: str
+    end: int
+    """Steps of the budget."""
+    step: int
+    """Steps after which the vector was complete: those of the best iterate, else the budget's."""
+    file: str
+    fingerprint: str
+
+
 class ReferenceRecord(BaseModel):
     """What the reference pass leaves behind besides weights; carried through its checkpoints."""
 
@@ -71,6 +85,7 @@ class ReferenceRecord(BaseModel):
     """Evaluation of w_0."""
     epochs: list[EpochRecord] = []
     ends: list[End] = []
+    kept: list[Kept] = []
     diverged_at_step: int | None = None
     """First step whose loss, or whose update's result, was not a number."""
     drawn_epoch: int | None = None
@@ -83,6 +98,10 @@ class ReferenceRecord(BaseModel):
     def end(self, step: int) -> End | None:
         """The reference after that many steps, if there is one."""
         return next((end for end in self.ends if end.step == step), None)
+
+    def kept_vector(self, label: str, end: int) -> Kept | None:
+        """The vector of that name and budget, if it was kept."""
+        return next((k for k in self.kept if (k.label, k.end) == (label, end)), None)
 
     def epoch(self, epoch: int) -> EpochRecord | None:
         """The record of that epoch, if it was reached."""

@@ -11,9 +11,17 @@ from torch import Tensor
 from geometry.recorder import Recorder
 from trainables.checkpoint import Cadence, load_checkpoint, save_checkpoint
 from trainables.job import Progress, RunJob, Workbench, drive
+from trainables.keepers import Keeper
 from trainables.measurement import Measurement
 from trainables.randomness import fold
-from trainables.record import End, EpochRecord, Evaluation, ReferenceRecord, without_test
+from trainables.record import (
+    End,
+    EpochRecord,
+    Evaluation,
+    Kept,
+    ReferenceRecord,
+    without_test,
+)
 from trainables.noise import warnings_of
 from trainables.results import finish_run
 from trainables.store import Folder, StoreDamaged, read_tensors, write_tensors, write_yaml
@@ -32,11 +40,15 @@ def load_record(folder: Folder) -> ReferenceRecord | None:
     if checkpoint is not None:
         records.append(ReferenceRecord.model_validate_json(checkpoint.record))
     # a longer budget under way is ahead of the manifest, a shorter one added later behind it
-    return max(records, key=lambda r: (len(r.epochs), len(r.ends)), default=None)
+    return max(records, key=lambda r: (len(r.epochs), len(r.ends), len(r.kept)), default=None)
 
 
-def load_reference(folder: Folder, end: End, device: torch.device) -> Tensor:
-    """w* of one budget on the device; raises StoreDamaged if it is not the recorded one."""
+def load_reference(folder: Folder, end: End | Kept, device: torch.device) -> Tensor:
+    """w* of one budget, or a kept vector, on the device.
+
+    Raises:
+        StoreDamaged: it is not the recorded one.
+    """
     tensors, _ = read_tensors(folder.path / end.file)
     if "weights" not in tensors or fingerprint(tensors["weights"]) != end.fingerprint:
         raise StoreDamaged(f"{folder.path / end.file}: damaged; delete its folder and run again")
@@ -63,14 +75,26 @@ class ReferencePass:
         self._cadence = Cadence(bench.place.checkpoint_seconds)
         self._saves = True
         self._first_step = 0
+        self._keepers: list[Keeper] = []
 
-    def run(self, ends: Sequence[int], watched_runs: Sequence[RunJob] = ()) -> Iterator[Progress]:
+    def run(
+        self,
+        ends: Sequence[int],
+        watched_runs: Sequence[RunJob] = (),
+        keepers: Sequence[Keeper] = (),
+    ) -> Iterator[Progress]:
         """Train until every end is covered; runs that need no reference are measured on the way.
 
         A watched run is measured only if the pass has its steps from t = 0 on; one that is not
-        stays open, for the replay.
+        stays open, for the replay. A trajectory that is there already is trained again for what a
+        keeper is to keep of it, and compared with its record on the way.
         """
-        open_ends = [end for end in ends if not self.record.covers(end)]
+        self._keepers = [keeper for keeper in keepers if not keeper.covered(self.record)]
+        kept_ends = {end for keeper in self._keepers for end in keeper.ends}
+        open_ends = sorted(
+            {end for end in ends if not self.record.covers(end)}
+            | {end for end in kept_ends if not self._diverged_before(end)}
+        )
         if not open_ends:
             self._seal_if_open()
             return
@@ -78,19 +102,21 @@ class ReferencePass:
         self._first_step = trajectory.step
         losses = Recorder([], self.record.steps_per_epoch, self.bench.place.device)
         self._at_start(trajectory, open_ends)
-        for step in drive(trajectory, open_ends, watched, [losses]):
+        for step in drive(trajectory, open_ends, watched, [losses, *self._keepers]):
             self._note_divergence(trajectory, losses, step in open_ends)
             self.record.schedule |= trajectory.pace.report()
             evaluated = self._record_boundary(trajectory, open_ends)
             finished = self._finish(watched, step)
             if self._saves and self._cadence.due():
                 path = self._path / CHECKPOINT
-                self._cadence.save(path, trajectory, watched, self.record.text())
+                carried = [*watched, *self._keepers]
+                self._cadence.save(path, trajectory, carried, self.record.text())
             yield self._progress(step, max(open_ends), evaluated, finished)
             if self._diverged_before(step):
                 break
         if self._saves:
-            save_checkpoint(self._path / CHECKPOINT, trajectory, [], self.record.text())
+            path = self._path / CHECKPOINT
+            save_checkpoint(path, trajectory, self._keepers, self.record.text())
         self._seal()
 
     def _start(
@@ -100,9 +126,12 @@ class ReferencePass:
         trajectory = self.bench.trajectory()
         checkpoint = load_checkpoint(self._path / CHECKPOINT)
         self._saves = checkpoint is None or checkpoint.step <= first_end
-        if checkpoint is None or not self._saves:
+        kept = {keeper.run_id for keeper in self._keepers}
+        if checkpoint is None or not self._saves or not kept <= checkpoint.run_ids:
             return trajectory, [self.bench.measurement(run, trajectory, None) for run in runs]
         trajectory.load(checkpoint.state, checkpoint.step)
+        for keeper in self._keepers:
+            keeper.load(checkpoint.tables)
         known = [run for run in runs if run.run_id in checkpoint.run_ids]
         watched = [self.bench.measurement(run, trajectory, None) for run in known]
         for measurement in watched:
@@ -146,6 +175,8 @@ class ReferencePass:
         splits = self.bench.task.splits if at_end else ("train", "validation")
         evaluation = self._evaluate(trajectory, splits) if at_end or due else {}
         current = trajectory.fingerprint()
+        for keeper in self._keepers:
+            keeper.at_boundary(trajectory, evaluation if due else {})
         if at_end:
             self._keep_reference(trajectory, current, evaluation)
         if not at_epoch_end:
@@ -164,13 +195,21 @@ class ReferencePass:
         return record
 
     def _keep_reference(self, trajectory: Trajectory, current: str, evaluation: Evaluation) -> None:
+        metadata = trajectory.flat.layout.metadata()
+        for keeper in self._keepers:
+            known = self.record.kept_vector(keeper.label, trajectory.step)
+            if trajectory.step in keeper.ends and known is None:
+                kept, vector = keeper.kept(trajectory)
+                write_tensors(self._path / kept.file, {"weights": vector}, metadata)
+                self.record.kept.append(kept)
+        if self.record.end(trajectory.step) is not None:
+            return
         end = End(
             step=trajectory.step,
             file=f"references/{trajectory.step}.safetensors",
             fingerprint=current,
             evaluation=evaluation,
         )
-        metadata = trajectory.flat.layout.metadata()
         write_tensors(self._path / end.file, {"weights": trajectory.flat.weights}, metadata)
         self.record.ends = sorted([*self.record.ends, end], key=lambda end: end.step)
 
@@ -221,7 +260,7 @@ class ReferencePass:
             "config": self.bench.config.plain(),
             "record": self.record.plain(),
         }
-        files = ["config.yaml", *(end.file for end in self.record.ends)]
+        files = ["config.yaml", *(kept.file for kept in (*self.record.ends, *self.record.kept))]
         if (self._path / DRAWN).is_file():  # not there if the training diverged before that epoch
             files.append(DRAWN)
         self.bench.folder.write_manifest(values, files)

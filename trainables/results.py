@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from trainables.config import RunConfig
@@ -30,8 +31,12 @@ def finish_run(
     record: ReferenceRecord,
     *,
     replay_exact: bool | None,
+    references: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a measured run's tables and seal its folder; `replay_exact` is None without replay."""
+    """Write a measured run's tables and seal its folder; `replay_exact` is None without replay.
+
+    `references` says where the further references lie, for whoever verifies the run.
+    """
     run_id, steps_per_epoch = measurement.run_id, record.steps_per_epoch
     tables = measurement.finished_tables()
     summary = whole_run_summary(measurement.config, tables)
@@ -45,6 +50,8 @@ def finish_run(
         write_table(folder.path / name, table)
     manifest = _manifest(run_id, trajectory_id, measurement.config, record, "done")
     manifest |= {"metrics": manifest["metrics"] | summary, "replay_exact": replay_exact}
+    if references:
+        manifest["references"] = dict(references)
     _seal(folder, measurement.config, manifest, list(files))
 
 

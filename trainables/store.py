@@ -36,6 +36,10 @@ STORE_VERSION = 1
 """Layout version; a store written by a newer one is refused."""
 
 
+class Locked(UserError):
+    """Somebody else holds a folder's lock, for longer than one was prepared to wait."""
+
+
 class StoreDamaged(UserError):
     """A stored file does not match what its manifest says of it."""
 
@@ -214,7 +218,7 @@ def _acquire(descriptor: int, path: Path, patience_seconds: float) -> None:
             return
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise UserError(
+                raise Locked(
                     f"{path}: in use by another process; wait for that sweep or stop it"
                 ) from None
             time.sleep(0.1)

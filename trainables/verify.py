@@ -22,6 +22,7 @@ from trainables.job import Job, Place, RunJob, Workbench, drive
 from trainables.measurement import Measurement
 from trainables.record import ReferenceRecord
 from trainables.reference import DRAWN, load_reference
+from trainables.references import loaded, parsed
 from trainables.store import Folder, Store, StoreDamaged, read_table
 from trainables.tables import epochs_table, labelled_table, steps_table
 from trainables.trajectory import Trajectory
@@ -167,7 +168,9 @@ def _measurements(
             path = stored.trajectory.manifest_path
             raise StoreDamaged(f"{path}: has no reference after {stored.num_steps} steps")
         reference = load_reference(stored.trajectory, end, device)
-    return [bench.measurement(stored.run, trajectory, reference)]
+    places = parsed(stored.manifest.get("references", {}))
+    references = loaded(bench.place.store, places, trajectory.flat.weights)
+    return [bench.measurement(stored.run, trajectory, reference, references)]
 
 
 def _compare_tables(

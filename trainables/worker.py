@@ -33,11 +33,14 @@ class WorkOrder:
     trajectory_id: str
     runs: dict[str, dict[str, Any]]
     """Run id -> plain config."""
+    others: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Trajectory id -> plain config, of other seeds' trainings whose w* is a reference."""
 
     def job(self) -> Job:
         """The job, its configs validated."""
         runs = (RunJob(run_id, RunConfig.parse(plain)) for run_id, plain in self.runs.items())
-        return Job(self.trajectory_id, tuple(runs))
+        others = {key: RunConfig.parse(plain) for key, plain in self.others.items()}
+        return Job(self.trajectory_id, tuple(runs), others)
 
 
 @dataclass

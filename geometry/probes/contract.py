@@ -78,6 +78,26 @@ class ProbeContext:
 
 
 @dataclass(frozen=True)
+class OtherReference:
+    """A reference besides the run's own w*, all of P1's path quantities can be taken against it.
+
+    ema: the running average e_t = d e_{t-1} + (1 - d) w_t with e_0 = w_0 and d = `number`, at the
+    end of the run's budget. best_validation: the weights at the epoch end of least validation loss.
+    epoch: the weights after `number` epochs, before or beyond the budget. seed: w* of the same run
+    with seed = `number`.
+    """
+
+    kind: Literal["ema", "best_validation", "epoch", "seed"]
+    number: float = 0
+
+    @property
+    def label(self) -> str:
+        """Its name in tables: `ema 0.999`, `best validation`, `epoch 100`, `seed 3`."""
+        words = self.kind.replace("_", " ")
+        return words if self.kind == "best_validation" else f"{words} {self.number:g}"
+
+
+@dataclass(frozen=True)
 class ProbeOptions:
     """Options of a probe that has none; others subclass it, a default for every field.
 
@@ -124,6 +144,11 @@ class Probe(ABC):
     def batches(cls, options: ProbeOptions) -> frozenset[BatchKind]:
         """The kinds of batches that it asks the surface for; none: the step's own gradient."""
         return frozenset()
+
+    @classmethod
+    def other_references(cls, options: ProbeOptions) -> tuple[OtherReference, ...]:
+        """The references besides w* that it measures against, given by their labels."""
+        return ()
 
     @classmethod
     def extra_gradients(cls, options: ProbeOptions, batches_per_pass: int) -> float:

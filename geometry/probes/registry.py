@@ -10,6 +10,7 @@ from geometry.probes.full_batch import FullBatchProbe
 from geometry.probes.independent import IndependentMinibatchProbe
 from geometry.probes.path import PathProbe
 from geometry.probes.preconditioner import PreconditionerProbe
+from geometry.probes.references import ReferencesProbe
 from geometry.probes.segments import GroupsProbe, LayersProbe
 from geometry.probes.sharpness import SharpnessProbe
 from geometry.probes.sign_shift import SignShiftProbe
@@ -31,6 +32,7 @@ PROBES: dict[str, type[Probe]] = {
         HeldOutProbe,
         IndependentMinibatchProbe,
         SharpnessProbe,
+        ReferencesProbe,
         CorrelationProbe,
         LayerCorrelationProbe,
         SignShiftProbe,

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-import torch
+from collections.abc import Callable
 
+import torch
+from torch import Tensor
+
+from geometry.probes.registry import PROBES
 from geometry.surface import Batch
+
+
+def further_references(vector: Callable[[int], Tensor]) -> dict[str, Tensor]:
+    """A drawn vector for every reference that some probe asks for by default."""
+    default = (probe.other_references(probe.options_type()) for probe in PROBES.values())
+    labels = dict.fromkeys(reference.label for part in default for reference in part)
+    return {label: vector(50 + number) for number, label in enumerate(labels)}
 
 
 class Quadratic:

@@ -14,16 +14,20 @@ from geometry.probes.contract import Column, Probe, ProbeContext, StepView
 from geometry.probes.registry import PROBES
 from geometry.probes.segments import GROUPS
 from geometry.reductions import ROW, RowReducer
-from tests.geometry.surfaces import Quadratic
+from tests.geometry.surfaces import Quadratic, further_references
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 STEPS_PROBES = [name for name, probe in PROBES.items() if probe.table == "steps"]
 OF_THE_STEP = [
     name
     for name, probe in PROBES.items()
-    if not (probe.batches(probe.options_type()) or probe.remembers)
+    if not (
+        probe.batches(probe.options_type())
+        or probe.other_references(probe.options_type())
+        or probe.remembers
+    )
 ]
-"""Probes that measure nothing but the step's own gradient."""
+"""Probes that measure nothing but the step's own gradient against w*."""
 
 
 def network() -> nn.Module:
@@ -63,7 +67,8 @@ class Case:
     def probe(self, name: str) -> Probe:
         reducer = RowReducer(self.layout.size, self.device, torch.float32)
         surface = Quadratic(self.vector(6).abs())
-        context = ProbeContext(self.layout, reducer, self.reference, surface=surface)
+        references = further_references(self.vector)
+        context = ProbeContext(self.layout, reducer, self.reference, references, surface)
         return PROBES[name](context)
 
     def scale(self, block: slice, out: Tensor) -> Tensor:

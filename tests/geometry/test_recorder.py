@@ -16,7 +16,7 @@ from geometry.probes.registry import PROBES
 from geometry.probes.segments import LayersProbe
 from geometry.recorder import DueProbe, Recorder
 from geometry.reductions import RowReducer
-from tests.geometry.surfaces import Quadratic
+from tests.geometry.surfaces import Quadratic, further_references
 
 CPU = torch.device("cpu")
 FLAT = FlatParameters(nn.Sequential(nn.Linear(7, 5), nn.Linear(5, 3)))
@@ -25,7 +25,8 @@ SIZE = FLAT.layout.size
 
 def context() -> ProbeContext:
     reducer = RowReducer(SIZE, CPU, torch.float32)
-    return ProbeContext(FLAT.layout, reducer, vector(99), surface=Quadratic(vector(98).abs()))
+    surface, references = Quadratic(vector(98).abs()), further_references(vector)
+    return ProbeContext(FLAT.layout, reducer, vector(99), references, surface)
 
 
 def vector(seed: int) -> Tensor:

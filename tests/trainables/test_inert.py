@@ -14,6 +14,7 @@ from geometry.probes.contract import ProbeContext
 from geometry.probes.registry import PROBES
 from geometry.recorder import DueProbe, Recorder
 from geometry.reductions import RowReducer
+from tests.geometry.surfaces import further_references
 from tests.trainables.small_probes import small_probe
 from trainables.config import ProbeConfig, RunConfig
 from trainables.job import Progress
@@ -50,8 +51,13 @@ def with_validation(config: RunConfig) -> RunConfig:
 def recorder(built: Trajectory, *names: str) -> Recorder:
     weights = built.flat.weights
     reducer = RowReducer(len(weights), weights.device, weights.dtype)
+    references = further_references(lambda number: torch.full_like(weights, 1 / number))
     context = ProbeContext(
-        built.flat.layout, reducer, torch.ones_like(weights), surface=TrajectorySurface(built)
+        built.flat.layout,
+        reducer,
+        torch.ones_like(weights),
+        references,
+        TrajectorySurface(built),
     )
     probes = [ProbeConfig.model_validate(small_probe(name)) for name in names]
     due = [DueProbe(PROBES[p.name](context, p.typed_options()), 1) for p in probes]
