@@ -156,9 +156,9 @@ def summary(
         "first_zigzag_step": mean_correlation < -thresholds.zigzag,
         "first_smooth_step": mean_correlation > thresholds.smooth,
     }
-    for name, holds in beyond.items():
+    for key, holds in beyond.items():
         first = first_lasting(holds)
-        values[name] = None if first is None else float(steps[first])
+        values[key] = None if first is None else float(steps[first])
     return values
 
 

@@ -8,7 +8,7 @@ weights is off by 4e-4, this by less than 2e-8.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -40,8 +40,9 @@ class Scratch:
         return self._views[index]
 
 
-Body = Callable[[slice, Scratch], Sequence[tuple[Tensor, Tensor]]]
-"""Given a block and scratch tensors of its length, the pairs of vectors whose products to sum."""
+Body = Callable[[slice, Scratch], Iterable[tuple[Tensor, Tensor]]]
+"""Given a block and scratch tensors of its length, the pairs of vectors whose products to sum. Each
+pair is summed before the next is asked for, and the last before the iteration ends."""
 
 
 class RowReducer:

@@ -7,7 +7,7 @@ pattern follow from them once the run is whole (correlation.py, patterns.py).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -51,7 +51,7 @@ class CorrelationOptions(WindowOptions):
     """Lag 1 alone, for the mean over the window: one past gradient instead of h - 1, and no
     matrices. The mean is the same: it is one of neighbours (P2 eq. 3, INVENTORY K24)."""
     all_lags_below_mib: float = 0.0
-    """Measure every lag of the run where all its gradients take at most this [MiB]: the bridge is
+    """Measure every lag of the run where its past gradients take at most this [MiB]: the bridge is
     exact then (bridge.py)."""
 
 
@@ -95,10 +95,11 @@ class CorrelationProbe(Probe):
         reducer, chosen = context.reducer, _options(self.options)
         dtype = torch.bfloat16 if chosen.keep_as == "bf16" else reducer.dtype
         self._num_lags = _num_lags(chosen, context, reducer.size * dtype.itemsize)
+        num_past = self._num_lags - 1
         self._ring = Ring(
-            self._num_lags, reducer.size, dtype=dtype, device=reducer.device, on=chosen.keep_on
+            num_past, reducer.size, dtype=dtype, device=reducer.device, on=chosen.keep_on
         )
-        shape = (self._num_lags, len(self._parts))
+        shape = (num_past, len(self._parts))
         self._squares = torch.zeros(shape, dtype=torch.float64, device=reducer.device)
 
     @property
@@ -113,24 +114,26 @@ class CorrelationProbe(Probe):
 
     @property
     def num_primitives(self) -> int:
-        """Vectors in the ring, products at every lag, squared norms of the past gradients."""
+        """Lags that are known, products at every lag, squared norms of the past gradients."""
         return 1 + (2 * self._num_lags - 1) * len(self._parts)
 
     def measure(self, step: StepView, out: Tensor) -> None:
         """The products with the ring, which takes up the gradient on the way."""
         ring, num_lags = self._ring, self._num_lags
-        ring.begin()
 
-        def body(span: slice, scratch: Scratch) -> Sequence[tuple[Tensor, Tensor]]:
+        def body(span: slice, scratch: Scratch) -> Iterator[tuple[Tensor, Tensor]]:
             gradient = step.gradient[span]
-            ring.write(span, gradient)
-            past = [ring.read(lag, span) for lag in range(1, num_lags)]
-            return [(gradient, gradient), *((gradient, vector) for vector in past)]
+            yield gradient, gradient
+            for lag in range(1, num_lags):
+                yield gradient, ring.read(lag, span)
+            ring.overwrite(span, gradient)
 
-        out[0].fill_(ring.count)
-        products, squares = out[1:].view(-1, len(self._parts)).split([num_lags, num_lags - 1])
+        out[0].fill_(ring.count + 1)
+        sums = out[1:].view(-1, len(self._parts))
+        products, squares = torch.split(sums, [num_lags, num_lags - 1])
         self._write_sums(body, products)
-        squares.copy_(self._squares[:-1])
+        ring.advance()
+        squares.copy_(self._squares)
         self._squares = torch.cat([products[:1], self._squares[:-1]])
 
     def _write_sums(self, body: Body, out: Tensor) -> None:
@@ -141,7 +144,7 @@ class CorrelationProbe(Probe):
         num_lags = self._num_lags
         shape = (len(primitives), 2 * num_lags - 1, len(self._parts))
         sums = primitives[:, 1:].reshape(shape).transpose(1, 2)
-        products, past = sums.split([num_lags, num_lags - 1], dim=2)
+        products, past = torch.split(sums, [num_lags, num_lags - 1], dim=2)
         unknown = torch.arange(num_lags) >= primitives[:, :1]
         products = products.masked_fill(unknown.unsqueeze(1), math.nan)
         own = products[..., :1]
@@ -220,7 +223,8 @@ def _options(options: ProbeOptions) -> CorrelationOptions:
 def _num_lags(options: CorrelationOptions, context: ProbeContext, num_bytes: int) -> int:
     """Lags from 0 on: two for the mean alone, the window's, or all of a run that is small."""
     num_steps = context.num_steps or 0
-    if num_steps > options.window and num_steps * num_bytes <= options.all_lags_below_mib * MIB:
+    past_bytes = (num_steps - 1) * num_bytes
+    if num_steps > options.window and past_bytes <= options.all_lags_below_mib * MIB:
         return num_steps
     return 2 if options.mean_only else options.window
 

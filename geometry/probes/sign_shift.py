@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -37,7 +37,7 @@ class SignShiftProbe(Probe):
         super().__init__(context, options)
         assert isinstance(self.options, WindowOptions)
         self._ring = Ring(
-            self.options.window,
+            self.options.window - 1,
             context.reducer.size,
             dtype=torch.int8,
             device=context.reducer.device,
@@ -52,7 +52,7 @@ class SignShiftProbe(Probe):
 
     @property
     def num_primitives(self) -> int:
-        """Vectors in the ring, ‖G‖^2; sums of the signs' products, and of their absolute values."""
+        """Lags that are known, ‖G‖^2; sums of the signs' products, and of their absolute values."""
         return 2 + 2 * len(self._lags)
 
     def measure(self, step: StepView, out: Tensor) -> None:
@@ -61,25 +61,28 @@ class SignShiftProbe(Probe):
         Of signs, because the product of two small entries underflows to zero. The norm is there
         for gradients that are no numbers: those have the sign 0.
         """
-        self._ring.begin()
+        ring = self._ring
 
-        def body(span: slice, scratch: Scratch) -> Sequence[tuple[Tensor, Tensor]]:
+        def body(span: slice, scratch: Scratch) -> Iterator[tuple[Tensor, Tensor]]:
             gradient = step.gradient[span]
             signs = torch.sign(gradient, out=scratch[0])
-            self._ring.write(span, signs)
             present = torch.abs(signs, out=scratch[1])
-            past = [self._ring.read(lag, span) for lag in self._lags]
-            products = [(signs, sign) for sign in past]
-            return [(gradient, gradient), *products, *((present, sign.abs()) for sign in past)]
+            yield gradient, gradient
+            for lag in self._lags:
+                past = ring.read(lag, span)
+                yield signs, past
+                yield present, past.abs()
+            ring.overwrite(span, signs)
 
-        out[0].fill_(self._ring.count)
+        out[0].fill_(ring.count + 1)
         self.context.reducer.sums(self.num_primitives - 1, body, out[1:])
+        ring.advance()
 
     def derive(self, primitives: Tensor) -> Sequence[Tensor]:
         """The two percentages, each [steps, labels]."""
         unknown = (torch.tensor(self._lags) >= primitives[:, :1]) | primitives[:, 1:2].isnan()
-        sums = primitives[:, 2:].reshape(-1, 2, len(self._lags))
-        difference, nonzero = sums.masked_fill(unknown.unsqueeze(1), math.nan).unbind(1)
+        sums = primitives[:, 2:].reshape(-1, len(self._lags), 2)
+        difference, nonzero = sums.masked_fill(unknown.unsqueeze(2), math.nan).unbind(2)
         shifted = 100 * (nonzero - difference) / 2
         num_parameters = self.context.layout.num_parameters
         return shifted / num_parameters, shifted / nonzero.masked_fill(nonzero == 0, math.nan)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -184,10 +184,12 @@ class ReplayLoop:
         weights = self.trajectory.flat.weights
         return RowReducer(len(weights), weights.device, weights.dtype)
 
-    def measurement(self, probes: Sequence[str], reference: Tensor | None = None) -> Measurement:
+    def measurement(
+        self, probes: Sequence[str | Mapping[str, Any]], reference: Tensor | None = None
+    ) -> Measurement:
         """A measurement of these probes, against this reference or the one they share."""
         trajectory = self.trajectory
-        chosen = tuple(ProbeConfig(name=probe) for probe in probes)
+        chosen = tuple(ProbeConfig.model_validate(probe) for probe in probes)
         return Measurement(
             "benchmark",
             trajectory.config.model_copy(update={"probes": chosen}),

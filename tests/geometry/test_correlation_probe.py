@@ -100,12 +100,12 @@ def test_the_mean_alone_keeps_one_past_gradient_and_measures_the_same() -> None:
     for name, values in first.items():
         torch.testing.assert_close(values, lags[name][:, :2], rtol=0, atol=0, equal_nan=True)
     kept = [probe.state()["vectors"].numel() / 4 / steps.layout.size for probe in (whole, alone)]
-    assert kept == [5, 2]
+    assert kept == [4, 1]
 
 
 def test_all_lags_are_measured_where_they_fit_the_memory_that_is_stated() -> None:
     steps = Steps()
-    needed = NUM_STEPS * steps.layout.size * 4 / 2**20
+    needed = (NUM_STEPS - 1) * steps.layout.size * 4 / 2**20
     fits = steps.probe("correlation", NUM_STEPS, window=3, all_lags_below_mib=needed)
     assert fits.labels == tuple(str(lag) for lag in range(NUM_STEPS))
     too_large = steps.probe("correlation", NUM_STEPS, window=3, all_lags_below_mib=0.99 * needed)
