@@ -43,6 +43,8 @@ class StandInTiles(TilesConfig):
     """Patches that are drawn in an epoch."""
     patch_size: int = Field(default=32, ge=1)
     """Side of a patch in pixels."""
+    test_tiles: tuple[int, ...] | None = TEST
+    """Numbers of the tiles that test; P1's, all of which have their ground truth here."""
 
     def folder(self, root: Path) -> TileFolder:
         """The tiles, written into the cache if they are not there."""
@@ -50,12 +52,6 @@ class StandInTiles(TilesConfig):
         if not folder.is_dir():
             _write_whole(folder)
         return TileFolder(folder)
-
-    def resolved(self, root: Path) -> StandInTiles:
-        """These options with all test tiles: every tile has its ground truth."""
-        if self.test_tiles is not None:
-            return self
-        return self.model_copy(update={"test_tiles": TEST})
 
 
 def _write_whole(folder: Path) -> None:
