@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -37,6 +37,8 @@ class Tree:
     labels: tuple[int, ...]
     fingerprint: str
     """Hash of relative paths, sizes and modification times."""
+    digest: str
+    """Hash of relative paths and sizes: the same for a copy elsewhere."""
 
 
 def find_tree(folder: Path) -> Tree:
@@ -72,7 +74,9 @@ def _list_tree(folder: Path, _times: tuple[int, ...]) -> Tree:
         files += images
         labels += [label] * len(images)
     names = tuple(c.name for c in classes)
-    return Tree(folder, names, tuple(files), tuple(labels), fingerprint(folder, files))
+    statuses = _statuses(folder, files)
+    without_times = _hash(line.rpartition("\t")[0] for line in statuses)
+    return Tree(folder, names, tuple(files), tuple(labels), _hash(statuses), without_times)
 
 
 def _images_under(folder: Path) -> list[str]:
@@ -86,12 +90,20 @@ def _images_under(folder: Path) -> list[str]:
 
 def fingerprint(folder: Path, files: Sequence[str]) -> str:
     """Hash of the files' paths relative to the folder, sizes and modification times."""
+    return _hash(_statuses(folder, files))
+
+
+def _statuses(folder: Path, files: Sequence[str]) -> list[str]:
     lines = []
     skip = len(str(folder)) + 1  # os.path.relpath takes a second for 60,000 files
     for file in files:
         status = os.stat(file)
         name = file[skip:].replace(os.sep, "/")
         lines.append(f"{name}\t{status.st_size}\t{status.st_mtime_ns}")
+    return lines
+
+
+def _hash(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -117,34 +129,44 @@ def decode(file: str, shape: tuple[int, int, int], *, resize: bool) -> NDArray[n
     Raises:
         UserError: the file is no readable 8-bit image, or has another size; names the file.
     """
-    from PIL import Image
-
     channels, height, width = shape
-    try:
-        with Image.open(file) as image:
-            if image.mode.startswith(("I", "F")):
-                raise UserError(f"{file}: pixels of mode {image.mode}; convert it to 8 bits")
-            pixels = image.convert("L" if channels == 1 else "RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        # What PIL raises for broken files, PNG's SyntaxError included.
-        raise UserError(
-            f"{file}: corrupt image ({' '.join(str(error).split())}); "
-            "replace it by a good copy or remove it"
-        ) from None
+    pixels = open_image(file, channels)
     if resize:
-        pixels = _middle(pixels, height)
+        pixels = middle(pixels, height, height)
     if pixels.size != (width, height):
         found = "x".join(map(str, pixels.size))
         raise UserError(f"{file}: image of {found} pixels where {width}x{height} are expected")
     return np.asarray(pixels).reshape(height, width, channels).transpose(2, 0, 1)
 
 
-def _middle(image: PILImage, size: int) -> PILImage:
+def open_image(file: str, channels: int) -> PILImage:
+    """The decoded image, luminance (1 channel) or red, green and blue (3).
+
+    Raises:
+        UserError: the file is no readable 8-bit image; names the file.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            if image.mode.startswith(("I", "F")):
+                raise UserError(f"{file}: pixels of mode {image.mode}; convert it to 8 bits")
+            return image.convert("L" if channels == 1 else "RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        # What PIL raises for broken files, PNG's SyntaxError included.
+        raise UserError(
+            f"{file}: corrupt image ({' '.join(str(error).split())}); "
+            "replace it by a good copy or remove it"
+        ) from None
+
+
+def middle(image: PILImage, resize: int, size: int) -> PILImage:
+    """The middle square of `size` pixels, after the shorter side was brought to `resize`."""
     from PIL import Image
 
     shorter = min(image.size)
-    width, height = (int(size * side / shorter) for side in image.size)
-    if shorter != size:
+    width, height = (int(resize * side / shorter) for side in image.size)
+    if shorter != resize:
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     left, top = round((width - size) / 2), round((height - size) / 2)
     return image.crop((left, top, left + size, top + size))

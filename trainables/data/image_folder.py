@@ -72,22 +72,30 @@ class ImageFolder(StoredImages):
         return 1 if self.grey else 3, self.size, self.size
 
     def _trees(self, root: Path) -> dict[str, Tree]:
-        base = root / self.path
-        if not base.is_dir():
-            raise UserError(
-                f"data image_folder not found: looked for {base}/train/<class>/ and "
-                f"{base}/<class>/; set data.path to the folder of your images"
-            )
-        found = {
-            part: find_tree(base / name)
-            for part, names in SUBFOLDERS.items()
-            for name in names
-            if (base / name).is_dir()
-        }
-        if "train" not in found:
-            found = {"train": find_tree(base)}
-        _check_same_classes(found)
-        return found
+        return trees_under(root / self.path, self.name)
+
+
+def trees_under(base: Path, data: str) -> dict[str, Tree]:
+    """The trees of the parts train, validation and test, or of the folder itself as train.
+
+    Raises:
+        UserError: the folder is not there, or its parts have different classes.
+    """
+    if not base.is_dir():
+        raise UserError(
+            f"data {data} not found: looked for {base}/train/<class>/ and "
+            f"{base}/<class>/; set data.path to the folder of your images"
+        )
+    found = {
+        part: find_tree(base / name)
+        for part, names in SUBFOLDERS.items()
+        for name in names
+        if (base / name).is_dir()
+    }
+    if "train" not in found:
+        found = {"train": find_tree(base)}
+    _check_same_classes(found)
+    return found
 
 
 def _check_same_classes(trees: dict[str, Tree]) -> None:

@@ -1,11 +1,11 @@
-"""What all image data sets share: limits on the splits, augmentation options, where splits lie."""
+"""What image data sets share: limits on the splits, noise, where splits lie; padding and crops."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,11 @@ class Cut(NamedTuple):
         )
 
 
-class ImageConfig(DataConfig, ABC):
-    """Options of every image data set: how much of each split, and the augmentation."""
+class LabelledImages(DataConfig, ABC):
+    """Options of every data set to classify: how much of each split, and noise."""
+
+    streamed: ClassVar[bool] = False
+    """True if the images stay on disk and `load` returns the names of their files."""
 
     train_examples: int | None = Field(default=None, ge=1)
     """Use only the first so many examples of the training split."""
@@ -43,13 +46,6 @@ class ImageConfig(DataConfig, ABC):
     """Use only the first so many examples of the validation split."""
     test_examples: int | None = Field(default=None, ge=1)
     """Use only the first so many examples of the test split."""
-    padded_size: int | None = Field(default=None, ge=1)
-    """Side in pixels to which images are padded with black, evenly on all sides; none: not at all.
-    32 brings MNIST to the networks that need 32x32 (P2)."""
-    crop_padding: int = Field(default=0, ge=0)
-    """Pixels added on each side before a random crop back to size; 0 crops nothing."""
-    flip: bool = False
-    """Mirror each training image left to right with probability 1/2."""
     label_noise: float = Field(default=0.0, ge=0, le=1)
     """Probability that a training label is drawn anew, uniformly over all classes; 1: random
     labels. Validation and test labels stay true."""
@@ -64,10 +60,6 @@ class ImageConfig(DataConfig, ABC):
         cuts = self.limited(self.cuts(root))
         lengths = {split: cut.stop - cut.start for split, cut in cuts.items()}
         return SplitSizes(lengths["train"], lengths["validation"], lengths.get("test", 0))
-
-    @abstractmethod
-    def load(self, root: Path) -> ImageData:
-        """The images, from prepared files."""
 
     @abstractmethod
     def cuts(self, root: Path) -> dict[str, Cut]:
@@ -85,6 +77,34 @@ class ImageConfig(DataConfig, ABC):
     def noise(self) -> Noise:
         """What is random in the data."""
         return Noise(self.label_noise, self.input_noise, self.noise_seed)
+
+    def _limit(self, split: str, cut: Cut) -> Cut:
+        wanted: int | None = getattr(self, f"{split}_examples")
+        available = cut.stop - cut.start
+        if wanted is None:
+            return cut
+        if wanted > available:
+            raise UserError(
+                f"data.{split}_examples: {wanted} is more than the {available} examples of the "
+                f"{split} split of {self.name}; give at most {available}"
+            )
+        return cut._replace(stop=cut.start + wanted)
+
+
+class ImageConfig(LabelledImages, ABC):
+    """Options of the data sets whose images lie on the device, all of one size."""
+
+    padded_size: int | None = Field(default=None, ge=1)
+    """Side in pixels to which images are padded with black, evenly on all sides; none: not at all.
+    32 brings MNIST to the networks that need 32x32 (P2)."""
+    crop_padding: int = Field(default=0, ge=0)
+    """Pixels added on each side before a random crop back to size; 0 crops nothing."""
+    flip: bool = False
+    """Mirror each training image left to right with probability 1/2."""
+
+    @abstractmethod
+    def load(self, root: Path) -> ImageData:
+        """The images, from prepared files."""
 
     def padded_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """The shape [C, H, W] of an image after padding; a UserError if it is larger already."""
@@ -105,18 +125,6 @@ class ImageConfig(DataConfig, ABC):
         _, *sides = self.padded_shape((channels, height, width))
         margins = [wanted - side for wanted, side in zip(sides, (height, width), strict=True)]
         return np.pad(images, [(0, 0), (0, 0), *((m // 2, m - m // 2) for m in margins)])
-
-    def _limit(self, split: str, cut: Cut) -> Cut:
-        wanted: int | None = getattr(self, f"{split}_examples")
-        available = cut.stop - cut.start
-        if wanted is None:
-            return cut
-        if wanted > available:
-            raise UserError(
-                f"data.{split}_examples: {wanted} is more than the {available} examples of the "
-                f"{split} split of {self.name}; give at most {available}"
-            )
-        return cut._replace(stop=cut.start + wanted)
 
 
 def cut_parts(counts: Mapping[str, int], fraction: float, where: str) -> dict[str, Cut]:

@@ -7,6 +7,8 @@ from trainables.data.cifar10 import CIFAR10
 from trainables.data.contract import DataConfig
 from trainables.data.digits import Digits
 from trainables.data.image_folder import ImageFolder
+from trainables.data.image_stream import ImageStream
+from trainables.data.imagenet import ImageNet
 from trainables.data.mnist import MNIST
 from trainables.data.mnist_as_svhn import MNISTAsSVHN
 from trainables.data.ptb import PTB
@@ -20,13 +22,8 @@ from trainables.data.wikitext import WikiText2, WikiText103
 from trainables.registry import registry_of
 
 DATA: dict[str, type[DataConfig]] = registry_of(
-    *(Digits, MNIST, CIFAR10, ImageFolder, SVHN, MNISTAsSVHN),
+    *(Digits, MNIST, CIFAR10, SVHN, MNISTAsSVHN, ImageFolder, ImageStream, ImageNet),
     *(Vaihingen, StandInTiles),
     *(WikiText2, WikiText103, PTB),
-    *(
-        AsymmetricLinear,
-        SinusoidalMixture,
-        Quadratic,
-        RandomWalk,
-    ),
+    *(AsymmetricLinear, SinusoidalMixture, Quadratic, RandomWalk),
 )

@@ -14,7 +14,8 @@ from torch.utils.data import random_split
 from tests.trainables.samples import SAMPLES
 from trainables.data.cifar10 import CIFAR10
 from trainables.data.digits import Digits
-from trainables.data.images import cut_parts, statistics
+from trainables.data.image_stream import ImageStream
+from trainables.data.images import ImageConfig, cut_parts, statistics
 from trainables.data.registry import DATA
 from trainables.data.standard import StandardImages
 from trainables.errors import UserError
@@ -22,7 +23,7 @@ from trainables.errors import UserError
 Helper = Callable[..., Any]
 
 
-IMAGES = {name: config for name, config in DATA.items() if config.kind == "images"}
+IMAGES = {name: config for name, config in DATA.items() if issubclass(config, ImageConfig)}
 LISTED = {name for name, config in DATA.items() if config.kind in ("images", "text")}
 """Patches of tiles are drawn without end, and objectives have no examples."""
 
@@ -41,7 +42,11 @@ def any_root(tmp_path_factory: pytest.TempPathFactory, write_tree: Helper) -> Pa
                     write_tree(
                         folder / part, config.class_names, per_class, side, grey=channels == 1
                     )
-    write_tree(root / "images/train", ["cat", "dog"], 10, 8, grey=False)
+        elif issubclass(config, ImageStream):
+            names = [f"n{label:08}" for label in range(config.num_classes or 2)]
+            for part in ("train", "val"):
+                folder = root / config().path / part
+                write_tree(folder, names, max(1, 20 // len(names)), 8, grey=False)
     for write in SAMPLES.values():
         write(root)
     return root

@@ -11,7 +11,7 @@ import pytest
 
 from trainables.data.cifar10 import CIFAR10
 from trainables.data.digits import Digits
-from trainables.data.images import ImageConfig
+from trainables.data.images import LabelledImages
 from trainables.data.registry import DATA
 from trainables.errors import UserError
 from trainables.registry import build
@@ -103,6 +103,6 @@ def test_gaussian_pixels_have_the_datas_mean_and_deviation(
 
 @pytest.mark.parametrize("name", [name for name, config in DATA.items() if config.kind == "images"])
 def test_every_classification_data_set_takes_noise(name: str) -> None:
-    assert issubclass(DATA[name], ImageConfig)
+    assert issubclass(DATA[name], LabelledImages)
     with pytest.raises(UserError, match=r"data\.label_noise: .*less than or equal to 1, got 1\.5"):
         build(DATA[name], {"label_noise": 1.5}, "data")
