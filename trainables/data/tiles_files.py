@@ -135,7 +135,8 @@ def classes_of(pixels: NDArray[np.uint8], file: Path) -> NDArray[np.uint8]:
             f"{', '.join(f'{name} {rgb}' for name, rgb in CLASSES.items())} (ISPRS's full ground "
             "truth, not the one with black boundaries)"
         )
-    return order.astype(np.uint8)[found]
+    classes: NDArray[np.uint8] = order.astype(np.uint8)[found]
+    return classes
 
 
 def _codes(colours: NDArray[np.uint8]) -> NDArray[np.int32]:

@@ -114,7 +114,8 @@ def brightness_classes(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     brightness = pixels.sum(axis=2, dtype=np.int32)
     shares = np.arange(1, len(COLOURS)) / len(COLOURS)
     borders = np.quantile(brightness, shares, method="higher")
-    return np.searchsorted(borders, brightness, side="right").astype(np.uint8)
+    classes: NDArray[np.uint8] = np.searchsorted(borders, brightness, side="right").astype(np.uint8)
+    return classes
 
 
 def photograph_files() -> list[Path]:

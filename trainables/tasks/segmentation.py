@@ -18,6 +18,8 @@ from trainables.randomness import generator
 from trainables.tasks.contract import Task, TaskConfig
 
 if TYPE_CHECKING:
+    from torchmetrics import Metric
+
     from trainables.config import RunConfig
 
 EVALUATION_PIXELS = 2**18
@@ -178,12 +180,7 @@ class SegmentationTask(Task):
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         """Mean cross-entropy and the metrics over every pixel of the split's tiles, each once."""
-        # imported here: it takes a second, which a command that trains nothing need not wait for
-        from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
-
-        options = {"num_classes": self._num_classes, "validate_args": False}
-        accuracy = MulticlassAccuracy(average="micro", **options).to(self._device)
-        mean_iou = MulticlassJaccardIndex(average="macro", **options).to(self._device)
+        metrics = self._new_metrics()
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
         num_pixels = 0
         was_training = model.training
@@ -192,22 +189,30 @@ class SegmentationTask(Task):
             for scores, classes in self._new_pixels(model, split):
                 loss += F.cross_entropy(scores, classes, reduction="none").double().sum()
                 predicted = scores.argmax(1)
-                accuracy.update(predicted, classes)
-                mean_iou.update(predicted, classes)
+                for metric in metrics.values():
+                    metric.update(predicted, classes)
                 num_pixels += len(classes)
         model.train(was_training)
-        return {
-            "loss": loss.item() / num_pixels,
-            "accuracy": accuracy.compute().item(),
-            "mean_iou": mean_iou.compute().item(),
-        }
+        values = {name: metric.compute().item() for name, metric in metrics.items()}
+        return {"loss": loss.item() / num_pixels, **values}
+
+    def _new_metrics(self) -> dict[str, Metric]:
+        # imported here: it takes a second, which a command that trains nothing need not wait for
+        from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
+
+        # arguments are not checked: the check looks at every pixel once more
+        count = self._num_classes
+        accuracy = MulticlassAccuracy(count, average="micro", validate_args=False)
+        mean_iou = MulticlassJaccardIndex(count, average="macro", validate_args=False)
+        return {"accuracy": accuracy.to(self._device), "mean_iou": mean_iou.to(self._device)}
 
     def _new_pixels(self, model: nn.Module, split: str) -> Iterator[tuple[Tensor, Tensor]]:
         """Scores [m, classes] and classes [m] of pixels not shown before, batch by batch."""
         size = self._options.patch_size
         at_once = max(1, EVALUATION_PIXELS // size**2)
         for tile in self._splits[split]:
-            found = windows(*tile.classes.shape, size)
+            height, width = tile.classes.shape
+            found = windows(height, width, size)
             for start in range(0, len(found), at_once):
                 batch = found[start : start + at_once]
                 images, classes = self._to_device([self._cut(tile, w.top, w.left) for w in batch])
