@@ -125,6 +125,36 @@ def update_identity(
     return _ratio(next_distance.square() - expected, distance.square())
 
 
+def straightness(distance: Tensor, update_norm: Tensor) -> Tensor:
+    """‖D_t‖^2 / sum_{s >= t} ‖U_s‖^2, of a whole run that ends at w*.
+
+    About 1 for a random walk, whose updates are orthogonal on the average; T - t for T - t equal
+    updates in a straight line; below 1 where updates take each other back.
+    Shape: both [T] -> [T]. Range: [0, T - t]; NaN where no update is left that moves.
+    Source: INVENTORY G02.
+    """
+    left = update_norm.square().flip(0).cumsum(0).flip(0)
+    return _ratio(distance.square(), left)
+
+
+def path_exponent(distance: Tensor) -> float | None:
+    """p in ‖D_t‖^2 ~ (T - t)^p, of a whole run that ends at w*: 1 diffusive, 2 ballistic.
+
+    Least squares on logarithms at T - t = 1, 2, 4, ..., so that every scale counts the same.
+    Shape: [T]. None if fewer than three of these distances are positive numbers.
+    Source: INVENTORY G02; the choice of steps is ours.
+    """
+    num_steps = len(distance)
+    left = [2**power for power in range(num_steps.bit_length())]
+    chosen = distance[[num_steps - steps for steps in left]].square()
+    usable = chosen.isfinite() & (chosen > 0)
+    if int(usable.sum()) < 3:
+        return None
+    logs = torch.tensor(left, dtype=torch.float64).log()[usable]
+    centred = logs - logs.mean()
+    return float((centred * chosen[usable].log()).sum() / centred.square().sum())
+
+
 @dataclass(frozen=True, kw_only=True)
 class GuaranteedRate:
     """The convergence that the measured bounds of a run guarantee to SGD (P1 section 3, eq. 7).

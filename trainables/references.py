@@ -62,9 +62,7 @@ def _as_kept(label: str, end: End) -> Kept:
     )
 
 
-def loaded(
-    store: Store, found: Mapping[str, Located | None], weights: Tensor
-) -> dict[str, Tensor]:
+def loaded(store: Store, found: Mapping[str, Located | None], weights: Tensor) -> dict[str, Tensor]:
     """The vectors, like `weights`; NaN throughout for one that is not there, so never a number."""
     return {label: _vector(store, place, weights) for label, place in found.items()}
 

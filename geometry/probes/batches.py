@@ -119,9 +119,7 @@ class BatchesProbe(Probe):
         matrices = gram.unpack(packed, self._num)
         squared = matrices.diagonal(dim1=1, dim2=2)
         squared = torch.cat([squared, gram.averaged_squared(matrices)], dim=1)
-        columns = path_columns(
-            _with_means(inner), squared, distance_squared.expand_as(squared)
-        )
+        columns = path_columns(_with_means(inner), squared, distance_squared.expand_as(squared))
         batch_size = self.surface().batch_size
         of_the_step = (
             gram.noise_trace(matrices, batch_size),

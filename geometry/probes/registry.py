@@ -8,12 +8,15 @@ from geometry.probes.contract import Probe
 from geometry.probes.correlation import CorrelationProbe, LayerCorrelationProbe
 from geometry.probes.full_batch import FullBatchProbe
 from geometry.probes.independent import IndependentMinibatchProbe
+from geometry.probes.lags import LagsProbe
 from geometry.probes.path import PathProbe
 from geometry.probes.preconditioner import PreconditionerProbe
 from geometry.probes.references import ReferencesProbe
 from geometry.probes.segments import GroupsProbe, LayersProbe
 from geometry.probes.sharpness import SharpnessProbe
 from geometry.probes.sign_shift import SignShiftProbe
+from geometry.probes.straight_line import StraightLineProbe
+from geometry.probes.straightness import StraightnessProbe
 from geometry.probes.update import UpdateProbe
 from geometry.probes.used_rows import UsedRowsProbe
 from geometry.probes.weight_decay import WeightDecayProbe
@@ -33,6 +36,9 @@ PROBES: dict[str, type[Probe]] = {
         IndependentMinibatchProbe,
         SharpnessProbe,
         ReferencesProbe,
+        LagsProbe,
+        StraightLineProbe,
+        StraightnessProbe,
         CorrelationProbe,
         LayerCorrelationProbe,
         SignShiftProbe,

@@ -381,3 +381,35 @@ def test_update_gamma_of_vanilla_sgd_is_gamma() -> None:
     )
     gamma = quantities(G, W, W_STAR)[2]
     torch.testing.assert_close(path.update_gamma(inner, norm, distance), gamma)
+
+
+# -- Straightness -----------------------------------------------------------------------------
+
+
+def test_equal_steps_in_a_straight_line_are_ballistic() -> None:
+    left = torch.arange(64, 0, -1, dtype=torch.float64)
+    distance, update_norm = 0.5 * left, torch.full((64,), 0.5, dtype=torch.float64)
+    torch.testing.assert_close(path.straightness(distance, update_norm), left)
+    assert path.path_exponent(distance) == pytest.approx(2)
+
+
+def test_a_walk_of_independent_steps_is_diffusive() -> None:
+    updates = randn(1024, 4000, seed=1)
+    positions = torch.cat([torch.zeros(1, 4000, dtype=torch.float64), updates.cumsum(0)])
+    distance = (positions[:-1] - positions[-1]).norm(dim=1)
+    straight = path.straightness(distance, updates.norm(dim=1))
+    assert straight.mean().item() == pytest.approx(1, abs=0.05)
+    assert path.path_exponent(distance) == pytest.approx(1, abs=0.05)
+
+
+def test_updates_that_take_each_other_back_lead_nowhere() -> None:
+    distance = torch.tensor([0.0, 1.0, 0.0, 1.0], dtype=torch.float64)
+    straight = path.straightness(distance, torch.ones(4, dtype=torch.float64))
+    assert straight.tolist() == pytest.approx([0, 1 / 3, 0, 1])
+
+
+def test_straightness_is_undefined_where_nothing_moves() -> None:
+    distance, update_norm = torch.ones(3).double(), torch.tensor([1.0, 0.0, 0.0]).double()
+    assert path.straightness(distance, update_norm).isnan().tolist() == [False, True, True]
+    assert path.path_exponent(torch.tensor([4.0, 2.0]).double()) is None
+    assert path.path_exponent(torch.zeros(100).double()) is None

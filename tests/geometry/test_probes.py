@@ -299,8 +299,8 @@ def test_what_is_undefined_is_nan_and_never_a_number(name: str, what: str) -> No
     measured = case.measured(name)
     undefined = {
         "gradient": {"gamma", "local_lr"},
-        "displacement": {"gamma", "rsi", "error_bound"},
-        "both": {"gamma", "rsi", "error_bound", "local_lr"},
+        "displacement": {"gamma", "rsi", "error_bound", "update_gamma"},
+        "both": {"gamma", "rsi", "error_bound", "local_lr", "update_gamma"},
     }[what]
     for column, values in measured.items():
         assert values.isnan().all() == (column.removeprefix("used_") in undefined), column

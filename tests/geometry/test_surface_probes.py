@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from geometry.flat import FlatParameters
 from geometry.probes.contract import Probe, ProbeContext, StepView
 from geometry.probes.registry import PROBES
+from geometry.recorder import DueProbe, Recorder
 from geometry.reductions import RowReducer
 from geometry.surface import FULL, Batch
+from geometry.whole_run import WholeRun
 from tests.geometry.surfaces import Quadratic
 
 CPU = torch.device("cpu")
@@ -171,3 +173,109 @@ def test_the_plan_is_told_what_a_measurement_costs() -> None:
 def test_options_out_of_range_are_refused(name: str, options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         PROBES[name].options_type(**options)
+
+
+# -- The straight line to w* ------------------------------------------------------------------
+
+
+def test_a_convex_bowl_has_no_obstacle_before_its_centre() -> None:
+    surface = Quadratic(vector(5).abs())
+    reducer = RowReducer(SIZE, CPU, torch.float64)
+    context = ProbeContext(LAYOUT, reducer, surface.centre(FULL), surface=surface)
+    built = PROBES["straight_line"](context, PROBES["straight_line"].options_type(intervals=4))  # type: ignore[call-arg]
+    step = view()
+    found = measured(built, step)
+    assert built.labels == ("0", "0.25", "0.5", "0.75", "1")
+    start = float(surface.loss(FULL, step.weights))
+    expected = [start * (1 - a) ** 2 for a in (0, 0.25, 0.5, 0.75, 1)]
+    assert found["loss"].tolist() == pytest.approx(expected)
+    assert found["rise"][0].isnan()
+    assert found["rise"][1:].tolist() == pytest.approx(torch.tensor(expected).diff().tolist())
+    assert found["monotone"].tolist() == [1.0] * 5
+
+
+def test_a_line_past_the_centre_rises() -> None:
+    surface = Quadratic(vector(5).abs())
+    beyond = surface.centre(FULL) + 0.5 * (surface.centre(FULL) - view().weights)
+    context = ProbeContext(LAYOUT, RowReducer(SIZE, CPU, torch.float64), beyond, surface=surface)
+    found = measured(PROBES["straight_line"](context), view())
+    assert found["monotone"].tolist() == [0.0] * 11
+    assert (found["rise"][1:] > 0).sum() == 3, "the last third of the line; one part holds the top"
+
+
+def test_a_loss_that_is_no_number_makes_no_statement() -> None:
+    built = probe("straight_line", Quadratic(vector(5).abs()), intervals=2)
+    losses = torch.tensor([[3.0, 2.0, 1.0], [1.0, 2.0, 0.0], [3.0, math.nan, 1.0]]).double()
+    monotone = built.derive(losses)[2][:, 0]
+    assert monotone[:2].tolist() == [1.0, 0.0]
+    assert monotone[2].isnan()
+    run = WholeRun({"straight_line": {"monotone": monotone.unsqueeze(1)}}, None)
+    assert type(built).summary(built.options, run) == {"monotone_share": 0.5}
+
+
+# -- Lags -------------------------------------------------------------------------------------
+
+
+def projected(gradient: Tensor, weights: Tensor) -> Tensor:
+    away = weights - REFERENCE
+    return gradient - (gradient @ away) / (away @ away) * away
+
+
+def walk(num: int) -> list[StepView]:
+    """Gradients with a common part, so that they correlate, along a drawn path."""
+    return [
+        view(step=t, weights=vector(100 + t), gradient=vector(7) + vector(200 + t))
+        for t in range(num)
+    ]
+
+
+def test_lags_are_those_of_the_projected_gradients() -> None:
+    built = probe("lags", Quadratic(vector(5)), lags=(1, 3))
+    steps = walk(12)
+    recorder = Recorder([DueProbe(built, 5)], 12, CPU)
+    for step in steps:
+        recorder.before_update(step, torch.tensor(0.0))
+    (part,) = recorder.flush()[2]
+    assert part.table == "lags"
+    assert part.labels is None
+    assert part.steps.tolist() == [1, 3, 6, 8, 11]
+    assert part.columns["lag"].tolist() == [1, 3, 1, 3, 1]
+    bases = {1: 0, 3: 0, 6: 5, 8: 5, 11: 10}
+    for row, t in enumerate(part.steps.tolist()):
+        base, now = steps[bases[t]], steps[t]
+        expected = cosine(
+            projected(base.gradient, base.weights), projected(now.gradient, now.weights)
+        )
+        values = {name: float(column[row]) for name, column in part.columns.items()}
+        assert values["orthogonal_correlation"] == pytest.approx(expected, rel=1e-9)
+        assert values["gradient_correlation"] == pytest.approx(cosine(base.gradient, now.gradient))
+        assert values["weight_distance"] == pytest.approx(
+            float((base.weights - now.weights).norm())
+        )
+
+
+def test_lags_go_on_from_their_state() -> None:
+    def columns(*, resumed: bool) -> dict[str, Tensor]:
+        built = probe("lags", Quadratic(vector(5)), lags=(1, 3))
+        for step in walk(8):
+            if resumed and step.step == 7:
+                state = {name: value.clone() for name, value in built.state().items()}
+                built = probe("lags", Quadratic(vector(5)), lags=(1, 3))
+                built.load(state)
+            out = torch.zeros(1, built.num_primitives, dtype=torch.float64)
+            if built.is_due(step.step, 1):
+                built.measure(step, out[0])
+        names = [column.name for column in built.columns]
+        return dict(zip(names, built.derive(out), strict=True))
+
+    whole, resumed = columns(resumed=False), columns(resumed=True)
+    for name, values in whole.items():
+        assert torch.equal(values, resumed[name]), name
+
+
+def test_a_base_comes_after_the_last_lag_of_the_one_before() -> None:
+    built = probe("lags", Quadratic(vector(5)))
+    due = [t for t in range(110) if built.is_due(t, 1)]
+    assert due == [0, 1, 2, 5, 10, 20, 50, 51, 52, 53, 56, 61, 71, 101, 102, 103, 104, 107]
+    with pytest.raises(ValueError, match=r"lags: whole numbers from 1, not \[0, 2\]"):
+        PROBES["lags"].options_type(lags=(0, 2))  # type: ignore[call-arg]

@@ -165,7 +165,10 @@ def test_measuring_waits_for_no_value(tiny: Tiny, trajectory: Build, name: str) 
 def tables(tiny: Tiny, store: Store, finish: Finish) -> dict[str, dict[str, pd.DataFrame]]:
     """The tables of runs of one training, each with one probe, and of one run with all of them."""
     runs = {f"only_{name}": tiny(**HUNGRY, probes=[small_probe(name)]) for name in PROBES}
-    for run_id, config in {"together": tiny(**HUNGRY, probes=[small_probe(name) for name in PROBES]), **runs}.items():
+    for run_id, config in {
+        "together": tiny(**HUNGRY, probes=[small_probe(name) for name in PROBES]),
+        **runs,
+    }.items():
         finish(store, trajectory_id=f"of_{run_id}", **{run_id: config})
     return {
         run_id: {p.stem: read_table(p) for p in store.run(run_id).path.glob("*.parquet")}

@@ -169,8 +169,7 @@ def test_another_seeds_end_is_a_reference_and_its_pass_is_reused(
 def test_two_runs_may_want_each_others_end(tiny: Tiny, store: Store, tmp_path: Path) -> None:
     place = Place(store, tmp_path, CPU, 1)
     first, second = (
-        job_of(tiny(seed=seed, probes=against(seeds=[1 - seed])), f"seed-{seed}")
-        for seed in (0, 1)
+        job_of(tiny(seed=seed, probes=against(seeds=[1 - seed])), f"seed-{seed}") for seed in (0, 1)
     )
     list(work(first, place))
     assert {p.phase for p in work(second, place)} == {"replay"}

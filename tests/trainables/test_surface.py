@@ -172,9 +172,7 @@ def test_batches_that_cannot_be_are_refused_before_training(
     assert not (store.trajectory("t").path / "references").exists()
 
 
-def test_a_cadence_in_epochs_is_one_row_per_epoch(
-    tiny: Tiny, store: Store, finish: Finish
-) -> None:
+def test_a_cadence_in_epochs_is_one_row_per_epoch(tiny: Tiny, store: Store, finish: Finish) -> None:
     probes = ["full_batch", {"name": "sharpness", "iterations": 2, "every": 4}]
     finish(store, a=tiny(probes=probes))
     table = read_table(store.run("a").path / "full_batch.parquet")
@@ -188,9 +186,12 @@ def test_a_cadence_in_epochs_is_one_row_per_epoch(
 def test_a_cadence_is_written_in_one_way(tiny: Tiny) -> None:
     """The probe's own cadence has no place in the identity."""
     plain = tiny(probes=["full_batch", "layers"]).plain()
-    assert tiny(
-        probes=[{"name": "full_batch", "every": "epoch"}, {"name": "layers", "every": 1}]
-    ).plain() == plain
+    assert (
+        tiny(
+            probes=[{"name": "full_batch", "every": "epoch"}, {"name": "layers", "every": 1}]
+        ).plain()
+        == plain
+    )
     assert tiny(probes=[{"name": "layers", "every": "epoch"}]).probes[0].cadence(3) == 3
     with pytest.raises(UserError, match=r"probes\.0\.every: .*, or epoch, got 'week'"):
         tiny(probes=[{"name": "layers", "every": "week"}])
