@@ -66,7 +66,7 @@ def add_gradient(
         with autocast():
             loss = task.loss_on(model, split, part)
         share = loss * ((part.stop - part.start) / total)
-        share.backward()  # type: ignore[no-untyped-call]
+        share.backward()
         mean += share.detach()
     return mean
 
