@@ -49,7 +49,7 @@ class ImageSplit:
 
 @dataclass(frozen=True)
 class ImageData(LoadedData):
-    """A loaded image data set; `mean` and `std` are per channel, of pixel values scaled to [0, 1]."""
+    """A loaded image data set; `mean` and `std` are per channel, of pixel values over 255."""
 
     train: ImageSplit
     validation: ImageSplit
@@ -84,7 +84,7 @@ class DataConfig(Member, ABC):
 
     @abstractmethod
     def signature(self, root: Path) -> tuple[tuple[int, ...], int]:
-        """Shape of one input and number of outputs, as cheaply: (C, H, W) and classes for images."""
+        """Shape of one input and number of outputs, as cheaply; images: (C, H, W) and classes."""
 
     @abstractmethod
     def prepare(self, root: Path) -> None:

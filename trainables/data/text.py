@@ -92,9 +92,11 @@ class TextConfig(DataConfig, ABC):
     training_split: Literal["train", "test"] = "train"
     """The split that is trained on. test: a small stand-in, which leaves no split to test on."""
     vocabulary: Literal["words", "authors"] = "words"
-    """words: every word of the training split, a line ends in <eos>, unknown words are <unk>.
-    authors: as P1's code, lower case and words that occur five times or more, while the network has
-    a row for every word as written; lines have no end (INVENTORY E23)."""
+    """words: the words of the training split, a line ends in <eos>, all other words are <unk>.
+    authors: as P1's code, frequent words in lower case, while the network has a row for every word
+    as written; lines have no end (INVENTORY E23)."""
+    least_count: int | None = Field(default=None, ge=1)
+    """Least number of occurrences of a word that is not <unk>; none: 1, and 5 for authors."""
 
     def sizes(self, root: Path) -> SplitSizes:
         """Number of lines per split, after the limits; counted where the index is not there."""
@@ -166,7 +168,7 @@ class TextConfig(DataConfig, ABC):
 
     def _is_published(self, root: Path) -> bool:
         """True if the published counts hold: by the number of lines, so that no word is read."""
-        if self.training_split == "test" or self.vocabulary == "authors":
+        if (self.training_split, self.vocabulary, self.least_count) != ("train", "words", None):
             return False
         published = self.published_lines
         found = self._num_lines(root)
@@ -187,7 +189,7 @@ class TextConfig(DataConfig, ABC):
     def _cache(self, root: Path) -> CachedArrays:
         files = dict.fromkeys(str(file.path) for file in self._files(root).values())
         mark = fingerprint(root, list(files))
-        settings = [CACHE_VERSION, mark, self.vocabulary, self.training_split]
+        settings = [CACHE_VERSION, mark, self.training_split, self.vocabulary, self.least_count]
         key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
         return CachedArrays(root / ".optpath-cache", f"{self.name}-{key}")
 
@@ -198,7 +200,7 @@ class TextConfig(DataConfig, ABC):
         return cache
 
     def _index(self, files: Mapping[str, TokenFile], cache: CachedArrays) -> None:
-        vocabulary = VOCABULARIES[self.vocabulary](files["train"].lines())
+        vocabulary = VOCABULARIES[self.vocabulary](files["train"].lines(), self.least_count)
         content = hashlib.sha256(json.dumps([vocabulary.num_words, vocabulary.padding]).encode())
         lines = {}
         for split, file in files.items():

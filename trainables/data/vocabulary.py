@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 END, UNKNOWN, PADDING = "<eos>", "<unk>", "<pad>"
 
-LEAST_COUNT = 5
+AUTHORS_LEAST_COUNT = 5
 """Words that occur less often have no number in the authors' vocabulary (INVENTORY E23)."""
 
 Lines = Iterable[list[str]]
@@ -48,40 +48,50 @@ class Vocabulary:
             yield words
 
 
-def every_word(lines: Lines) -> Vocabulary:
-    """Every word in the order of its first occurrence, after <eos> and <unk>.
+def every_word(lines: Lines, least_count: int | None) -> Vocabulary:
+    """<eos>, <unk> and every word that occurs often enough, in the order of first occurrence.
 
-    WikiText-2 has 33,278 so, WikiText-103 267,735 and Mikolov's Penn Treebank 10,000.
+    By default once is enough: WikiText-2 has 33,278 words so, WikiText-103 267,735 and Mikolov's
+    Penn Treebank 10,000.
     """
-    known = dict.fromkeys((END, UNKNOWN))
+    counts: Counter[str] = Counter()
     for words in lines:
-        known.update(dict.fromkeys(words))
-    numbers = Numbers((word, number) for number, word in enumerate(known))
+        counts.update(words)
+    frequent = [word for word, count in counts.items() if count >= (least_count or 1)]
+    numbers = _numbers(END, UNKNOWN, *frequent)
     return Vocabulary(
         numbers, len(numbers), padding=numbers[END], ends_lines=True, lower_case=False
     )
 
 
-def frequent_words(lines: Lines) -> Vocabulary:
-    """<unk>, <pad> and the lower-case words that occur five times or more, most frequent first.
+def frequent_words(lines: Lines, least_count: int | None) -> Vocabulary:
+    """<unk>, <pad> and the lower-case words that occur often enough, most frequent first.
 
-    `num_words` is that of `every_word`: the authors take the size of the network from one
-    vocabulary and the numbers from another (INVENTORY E23, H3).
+    By default five times is enough. `num_words` counts every word as written: the authors take the
+    size of the network from one vocabulary and the numbers from another (INVENTORY E23, H3).
     """
     written = {END, UNKNOWN}
     counts: Counter[str] = Counter()
     for words in lines:
         written.update(words)
         counts.update([word.lower() for word in words])
-    frequent = [word for word, count in counts.most_common() if count >= LEAST_COUNT]
-    known = dict.fromkeys((UNKNOWN, PADDING, *frequent))
-    numbers = Numbers((word, number) for number, word in enumerate(known))
+    least = least_count or AUTHORS_LEAST_COUNT
+    frequent = [word for word, count in counts.most_common() if count >= least]
+    numbers = _numbers(UNKNOWN, PADDING, *frequent)
     return Vocabulary(
-        numbers, len(written), padding=numbers[PADDING], ends_lines=False, lower_case=True
+        numbers,
+        max(len(written), len(numbers)),
+        padding=numbers[PADDING],
+        ends_lines=False,
+        lower_case=True,
     )
 
 
-VOCABULARIES: dict[str, Callable[[Lines], Vocabulary]] = {
+def _numbers(*words: str) -> Numbers:
+    return Numbers((word, number) for number, word in enumerate(dict.fromkeys(words)))
+
+
+VOCABULARIES: dict[str, Callable[[Lines, int | None], Vocabulary]] = {
     "words": every_word,
     "authors": frequent_words,
 }

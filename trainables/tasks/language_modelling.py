@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 NOT_PREDICTED = -100
 """Target that a loss leaves out: torch's default `ignore_index`."""
 
-EVALUATION_LOGITS = 2**24
-"""Logits in memory at a time in an evaluation; ours, untuned: 64 MiB of float32."""
+EVALUATION_LOGITS = 2**22
+"""Logits in memory at a time in an evaluation; ours, untuned: 16 MiB of float32."""
 
 
 class LanguageModelling(TaskConfig):

@@ -62,6 +62,13 @@ def test_the_vocabulary_is_the_training_splits_and_other_words_are_unknown(tmp_p
     assert lines(data.test) == [[8, 9, 0]]
 
 
+def test_rare_words_are_unknown_if_asked_for(tmp_path: Path) -> None:
+    text = "the cat the dog \n cat the ."
+    data = WikiText2(least_count=2).load(wikitext(tmp_path, train=text))
+    assert lines(data.train) == [[2, 3, 2, 1, 0], [3, 2, 1, 0]]
+    assert data.num_words == 4
+
+
 def test_the_authors_vocabulary_is_lower_case_frequent_and_smaller_than_the_network(
     tmp_path: Path,
 ) -> None:
