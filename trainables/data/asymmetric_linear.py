@@ -58,4 +58,5 @@ class RootMeanSquare(MeanSquare):
 
     def _of(self, residuals: Tensor) -> Tensor:
         # by the norm, whose derivative at 0 torch defines as 0; that of sqrt(0) is not finite
-        return torch.linalg.vector_norm(residuals.relu()) / len(residuals) ** 0.5
+        norm: Tensor = torch.linalg.vector_norm(residuals.relu())
+        return norm / float(len(residuals) ** 0.5)

@@ -59,7 +59,8 @@ class Noise:
         if self.inputs == "gaussian":
             normal = torch.randn(image.shape, generator=generator(self.seed, split, index)).numpy()
             centre, scale = (np.array(x).reshape(-1, 1, 1) for x in (mean, std))
-            return (255 * (centre + scale * normal)).round().clip(0, 255).astype(np.uint8)
+            drawn = (255 * (centre + scale * normal)).round().clip(0, 255)
+            return np.asarray(drawn, dtype=np.uint8)
         counters = () if self.inputs == "shuffled_pixels" else (split, index)
         order = torch.randperm(num_pixels, generator=generator(self.seed, "pixels", *counters))
         return image.reshape(channels, -1)[:, order.numpy()].reshape(image.shape)
@@ -74,10 +75,16 @@ class Noise:
             for name in ("train", "validation", "test")
             if (split := getattr(data, name)) is not None
         }
-        train = ImageSplit(splits.pop("train").images, labels)
+        train = ImageSplit(splits["train"].images, labels)
         text = f"{data.digest} {self} {hashlib.sha256(labels.tobytes()).hexdigest()}"
         digest = hashlib.sha256(text.encode()).hexdigest()
-        return replace(data, train=train, digest=digest, **splits)
+        return replace(
+            data,
+            train=train,
+            validation=splits["validation"],
+            test=splits.get("test"),
+            digest=digest,
+        )
 
     def _images(self, name: str, split: ImageSplit, data: ImageData) -> ImageSplit:
         if self.inputs == "real":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -56,10 +56,8 @@ class Quadratic(ObjectiveConfig):
         if self.eigenvalues:
             return self.eigenvalues
         ends = (self.smallest, self.largest)
-        if self.spacing == "linear":
-            return tuple(torch.linspace(*ends, self.dimension, dtype=torch.float64).tolist())
-        logs = torch.linspace(*map(math.log, ends), self.dimension, dtype=torch.float64)
-        return tuple(logs.exp().tolist())
+        even = np.linspace if self.spacing == "linear" else np.geomspace
+        return tuple(even(*ends, self.dimension).tolist())
 
 
 class Bowl(Objective):
@@ -79,4 +77,5 @@ class Bowl(Objective):
 
     def value(self, weights: Tensor) -> Tensor:
         """1/2 sum_i lambda_i w_i^2."""
-        return (self.constants["spectrum"] * weights.square()).sum() / 2
+        value: Tensor = (self.constants["spectrum"] * weights.square()).sum() / 2
+        return value

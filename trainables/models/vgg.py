@@ -15,8 +15,8 @@ from trainables.models.shapes import image_shape
 STAGES = (64, 128, 256, 512, 512)
 """Channels of the five stages at width 1 (Simonyan & Zisserman 2015, table 1)."""
 
-SHRINK = 2 ** len(STAGES)
-"""Every stage ends in a max pooling that halves height and width."""
+SHRINK = 32
+"""Each of the five stages ends in a max pooling that halves height and width."""
 
 FULL_SIDE, FULL_UNITS = 7, 4096
 """Side of the feature map that the full head reads, and its hidden units (ibid.)."""

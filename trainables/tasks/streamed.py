@@ -25,7 +25,8 @@ class Example(NamedTuple):
     """An image to be decoded: the clean one, or that of an epoch's augmentation."""
 
     split: str
-    index: int
+    number: int
+    """Its place in the split."""
     epoch: int | None = None
 
 
@@ -38,24 +39,23 @@ class StreamedTask(ImageTask):
         lengths = {name: len(split) for name, split in splits.items()}
         super().__init__(config, data, shape, lengths, device)
         self._evaluated = {**lengths, "train": data.evaluated_train}
-        self._splits = splits
         self._labels = {name: torch.from_numpy(split.labels) for name, split in splits.items()}
         self._order = lru_cache(maxsize=2)(self.order)
         seed = config.seed_for("augmentation")
 
         def decoded(example: Example) -> Pixels:
-            file = splits[example.split].files[example.index]
+            file = splits[example.split].files[example.number]
             if example.epoch is None:
                 pixels = transform.clean(file)
             else:
-                pixels = transform.random(file, generator(seed, example.epoch, example.index))
-            return data.noise.image(pixels, example.split, example.index, data.mean, data.std)
+                pixels = transform.random(file, generator(seed, example.epoch, example.number))
+            return data.noise.image(pixels, example.split, example.number, data.mean, data.std)
 
         self._decoded = Prefetch(self._examples, decoded, num_decoders())
 
     def minibatch(self, step: int) -> tuple[Tensor, Tensor]:
         """Augmented, normalised images [b, 3, H, W] and labels [b] of a step; a pure function."""
-        chosen = torch.tensor([example.index for example in self._examples(step)])
+        chosen = torch.tensor([example.number for example in self._examples(step)])
         images = self._on_device(self._decoded.batch(step))
         return self.normalise(images), self._labels["train"][chosen].to(self._device)
 
