@@ -64,7 +64,7 @@ def averaged_squared(gram: Tensor) -> Tensor:
 
 
 def noise_trace(gram: Tensor, batch_size: int) -> Tensor:
-    """tr S, the covariance of one example's gradient: b (diagonal - crossed).
+    """The trace of the covariance S of one example's gradient: tr S = b (diagonal - crossed).
 
     Shape: [..., K, K] -> [...]. Range: [0, inf) up to rounding.
     Source: McCandlish et al. 2018, "An Empirical Model of Large-Batch Training", appendix A.

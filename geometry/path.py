@@ -138,7 +138,7 @@ def straightness(distance: Tensor, update_norm: Tensor) -> Tensor:
 
 
 def path_exponent(distance: Tensor) -> float | None:
-    """p in ‖D_t‖^2 ~ (T - t)^p, of a whole run that ends at w*: 1 diffusive, 2 ballistic.
+    """The p in ‖D_t‖^2 ~ (T - t)^p, of a whole run that ends at w*: 1 diffusive, 2 ballistic.
 
     Least squares on logarithms at T - t = 1, 2, 4, ..., so that every scale counts the same.
     Shape: [T]. None if fewer than three of these distances are positive numbers.

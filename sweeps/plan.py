@@ -53,6 +53,8 @@ class PlannedTrajectory:
 
     trajectory_id: str
     runs: tuple[PlannedRun, ...]
+    has_reference: bool = False
+    """True if the store has all of its reference pass that the open runs ask for."""
 
     @property
     def open_runs(self) -> tuple[PlannedRun, ...]:
@@ -94,6 +96,8 @@ class Plan:
     """The base as a plain RunConfig."""
     ablations: dict[str, PlannedAblation]
     """Label -> what it fixes and what it varies."""
+    referenced: frozenset[str] = frozenset()
+    """The trajectories whose reference pass the store has, as far as open runs ask for it."""
 
     @cached_property
     def trajectories(self) -> tuple[PlannedTrajectory, ...]:
@@ -101,7 +105,10 @@ class Plan:
         groups: dict[str, list[PlannedRun]] = {}
         for run in self.runs:
             groups.setdefault(run.trajectory_id, []).append(run)
-        return tuple(PlannedTrajectory(key, tuple(runs)) for key, runs in groups.items())
+        return tuple(
+            PlannedTrajectory(key, tuple(runs), key in self.referenced)
+            for key, runs in groups.items()
+        )
 
     @property
     def open_runs(self) -> tuple[PlannedRun, ...]:

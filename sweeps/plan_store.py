@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from sweeps.catalogue import FULL, describe, full_name, is_file
-from sweeps.plan import Plan, PlannedAblation, PlannedRun, State
+from sweeps.plan import Plan, PlannedAblation, PlannedRun, PlannedTrajectory, State
 from sweeps.tree import flatten
 from trainables.data.registry import DATA
 from trainables.errors import UserError, nearest
+from trainables.keepers import keepers_for
+from trainables.record import ReferenceRecord
 from trainables.store import Store, read_sealed, write_sealed, write_yaml
 
 PLAN = "plan.json"
@@ -20,7 +23,7 @@ SETTLED: dict[str, State] = {"done": "done", "diverged": "diverged"}
 
 
 def mark_done(plan: Plan, store: Store) -> Plan:
-    """The plan with the state of every run that the store has settled.
+    """The plan with what the store has of it: settled runs, finished reference passes.
 
     A run that diverged is a result and is not retried; one whose replay diverged is.
     """
@@ -29,7 +32,25 @@ def mark_done(plan: Plan, store: Store) -> Plan:
         manifest = store.run(run.run_id).manifest()
         if manifest is not None and manifest["status"] in SETTLED:
             states[run.run_id] = SETTLED[manifest["status"]]
-    return plan.with_states(states)
+    marked = plan.with_states(states)
+    open_ones = (t for t in marked.trajectories if t.open_runs)
+    stored = (t.trajectory_id for t in open_ones if _has_reference(t, store))
+    return replace(marked, referenced=frozenset(stored))
+
+
+def _has_reference(trajectory: PlannedTrajectory, store: Store) -> bool:
+    """True if its open runs need no training: a replay answers what they ask."""
+    manifest = store.trajectory(trajectory.trajectory_id).manifest()
+    if manifest is None:
+        return False
+    record = ReferenceRecord.model_validate(manifest["record"])
+    return all(_covers(record, run) for run in trajectory.open_runs)
+
+
+def _covers(record: ReferenceRecord, run: PlannedRun) -> bool:
+    ends = run.config.reference_ends(record.steps_per_epoch)
+    keepers = keepers_for({r: [run.num_steps] for r in run.config.other_references()})
+    return all(map(record.covers, ends)) and all(keeper.covered(record) for keeper in keepers)
 
 
 def check_same_base(store: Store, plan: Plan) -> None:

@@ -175,4 +175,5 @@ def open_steps(trajectory: PlannedTrajectory) -> tuple[int, int]:
     """Steps of the reference and of the replay pass that a trajectory's open runs ask for."""
     runs = trajectory.open_runs
     replayed = (run.num_steps for run in runs if run.config.needs_replay())
-    return max((run.reference_steps for run in runs), default=0), max(replayed, default=0)
+    trained = () if trajectory.has_reference else (run.reference_steps for run in runs)
+    return max(trained, default=0), max(replayed, default=0)

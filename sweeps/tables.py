@@ -9,7 +9,9 @@ import yaml
 from rich.table import Table
 from rich.text import Text
 
+from geometry.probes.registry import PROBES
 from sweeps.catalogue import describe, preset_names
+from sweeps.costs import probe_costs
 from sweeps.doctor import Finding
 from sweeps.plan import Plan, PlannedRun
 from sweeps.progress import open_steps
@@ -72,11 +74,31 @@ def plan_totals(plan: Plan) -> str:
     open_trajectories = [t for t in plan.trajectories if t.open_runs]
     steps = sum(sum(open_steps(trajectory)) for trajectory in open_trajectories)
     alone = sum((1 + run.config.needs_replay()) * run.num_steps for run in plan.open_runs)
+    reused = sum(trajectory.has_reference for trajectory in open_trajectories)
+    from_store = f"; {reused} reference passes are in the store already" if reused else ""
     return (
         f"{len(plan.runs)} runs on {len(plan.trajectories)} trajectories, "
         f"{len(plan.runs) - len(plan.open_runs)} done; at most {steps:,} steps are left in both "
-        f"passes together ({alone:,} if nothing were shared)"
+        f"passes together ({alone:,} if nothing were shared){from_store}"
     )
+
+
+def costs_table(plan: Plan) -> Table | None:
+    """Every probe that needs gradients of its own, and how many; None if no probe does."""
+    costs = probe_costs(plan)
+    if not costs:
+        return None
+    table = _table("probe", "every", "runs", "measurements", "extra gradients", "per step")
+    for cost in costs:
+        table.add_row(
+            cost.probe,
+            cost.every,
+            str(cost.num_runs),
+            f"{cost.num_measurements:,}",
+            f"{cost.num_gradients:,.0f}",
+            f"{cost.share:.1%}",
+        )
+    return table
 
 
 def plan_notes(plan: Plan, data_root: Path) -> list[str]:
@@ -101,8 +123,11 @@ def _chunk_note(config: RunConfig, data_root: Path) -> str:
 
 
 def memory_gib(run: PlannedRun, weights: int) -> float:
-    """GiB of the weight-sized vectors of a replay against one reference, without activations."""
-    return (VECTORS + run.config.optimizer.num_vectors) * weights * BYTES_PER_WEIGHT / GIB
+    """GiB of the weight-sized vectors of a replay and of its probes, without activations."""
+    probes = (p for p in run.config.all_probes())
+    measured = sum(PROBES[p.name].num_vectors(p.typed_options()) for p in probes)
+    vectors = VECTORS + run.config.optimizer.num_vectors + measured
+    return vectors * weights * BYTES_PER_WEIGHT / GIB
 
 
 def status_table(runs: Sequence[RunStatus]) -> Table:

@@ -40,13 +40,13 @@ class Keeper(ABC):
         """True if the record has the vector of every end."""
         return all(record.kept_vector(self.label, end) for end in self.ends)
 
-    def before_update(self, view: StepView, loss: Tensor) -> None:
-        """See w_t."""
+    def before_update(self, view: StepView, loss: Tensor) -> None:  # noqa: B027
+        """See w_t; not every keeper looks."""
 
-    def after_update(self, view: StepView) -> None:
+    def after_update(self, view: StepView) -> None:  # noqa: B027
         """Not called: `needs_update` is false."""
 
-    def at_boundary(self, trajectory: Trajectory, evaluation: Evaluation) -> None:
+    def at_boundary(self, trajectory: Trajectory, evaluation: Evaluation) -> None:  # noqa: B027
         """See the weights at an epoch's or a budget's end, with what the cadence evaluates."""
 
     @abstractmethod

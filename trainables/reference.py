@@ -13,6 +13,7 @@ from trainables.checkpoint import Cadence, load_checkpoint, save_checkpoint
 from trainables.job import Progress, RunJob, Workbench, drive
 from trainables.keepers import Keeper
 from trainables.measurement import Measurement
+from trainables.noise import warnings_of
 from trainables.randomness import fold
 from trainables.record import (
     End,
@@ -22,7 +23,6 @@ from trainables.record import (
     ReferenceRecord,
     without_test,
 )
-from trainables.noise import warnings_of
 from trainables.results import finish_run
 from trainables.store import Folder, StoreDamaged, read_tensors, write_tensors, write_yaml
 from trainables.trajectory import Trajectory, fingerprint

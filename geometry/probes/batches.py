@@ -80,6 +80,11 @@ class BatchesProbe(Probe):
         """One per batch."""
         return _num_batches(options)
 
+    @classmethod
+    def num_vectors(cls, options: ProbeOptions) -> int:
+        """The gradients."""
+        return _num_batches(options)
+
     @property
     def labels(self) -> tuple[str, ...]:
         """Every batch, then every number of batches together."""

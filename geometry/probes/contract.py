@@ -159,6 +159,11 @@ class Probe(ABC):
         """
         return 0.0
 
+    @classmethod
+    def num_vectors(cls, options: ProbeOptions) -> int:
+        """Weight-sized vectors that it holds, further references included; for the plan."""
+        return len(cls.other_references(options))
+
     @property
     def labels(self) -> tuple[str, ...] | None:
         """Labels of the rows of a step, in a table of the probe's own; None: one row per step."""

@@ -45,6 +45,11 @@ class FullBatchProbe(Probe):
         """One pass."""
         return batches_per_pass
 
+    @classmethod
+    def num_vectors(cls, options: ProbeOptions) -> int:
+        """The gradient."""
+        return 1
+
     @property
     def num_primitives(self) -> int:
         """The loss, the path sums, <g, G> and ‖G‖^2."""

@@ -42,6 +42,11 @@ class IndependentMinibatchProbe(Probe):
         """One."""
         return 1.0
 
+    @classmethod
+    def num_vectors(cls, options: ProbeOptions) -> int:
+        """The other gradient."""
+        return 1
+
     @property
     def num_primitives(self) -> int:
         """<G, G'>, ‖G‖^2, ‖G'‖^2."""

@@ -74,6 +74,11 @@ class LagsProbe(Probe):
         self._base: dict[str, Tensor] = {}
         self._base_step = 0
 
+    @classmethod
+    def num_vectors(cls, options: ProbeOptions) -> int:
+        """The base's weights and gradient."""
+        return 2
+
     def _cycle(self, every: int) -> int:
         return max(every, self._lags[-1] + 1)
 

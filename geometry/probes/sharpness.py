@@ -24,7 +24,7 @@ class SharpnessOptions(ProbeOptions):
     batch: Literal["full", "fixed"] = "full"
     """full: all training examples; fixed: one training minibatch, the same for the whole run."""
     iterations: int = 20
-    """Hessian-vector products per measurement; ours: 1 % at a ratio of eigenvalues of 0.9."""
+    """Hessian-vector products per measurement; ours, untuned: the residual says if they suffice."""
 
     def __post_init__(self) -> None:
         """Refuse no iteration at all."""
@@ -64,6 +64,11 @@ class SharpnessProbe(Probe):
         num_batches = batches_per_pass if own.batch == "full" else 1
         return own.iterations * PRODUCT_COST * num_batches
 
+    @classmethod
+    def num_vectors(cls, options: ProbeOptions) -> int:
+        """The vector and its product."""
+        return 2
+
     @property
     def num_primitives(self) -> int:
         """v^T H v, ‖H v‖^2 and the limit."""
@@ -97,7 +102,7 @@ class SharpnessProbe(Probe):
         return start.to(weights.device)
 
     def _normalise(self, vector: Tensor, sums: Tensor) -> None:
-        """v / ‖v‖; a zero vector stays zero: the loss is flat, and its eigenvalue 0."""
+        """Scale v to ‖v‖ = 1; a zero vector stays: the loss is flat, and its eigenvalue 0."""
         self.context.reducer.sums(1, lambda span, _: [(vector[span], vector[span])], sums[:1])
         norm = sums[0].sqrt()
         vector.div_(torch.where(norm > 0, norm, torch.ones_like(norm)))

@@ -1,4 +1,4 @@
-"""The loss along the straight line from w_t to w*: is there an obstacle? (INVENTORY C50)"""
+"""The loss along the straight line from w_t to w*: is there an obstacle on it (INVENTORY C50)."""
 
 from __future__ import annotations
 
@@ -56,6 +56,11 @@ class StraightLineProbe(Probe):
         own = _own(options)
         num_batches = batches_per_pass if own.batch == "full" else 1
         return (own.intervals + 1) * LOSS_COST * num_batches
+
+    @classmethod
+    def num_vectors(cls, options: ProbeOptions) -> int:
+        """The place on the line."""
+        return 1
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -60,11 +60,13 @@ def plan(
 ) -> None:
     """Print every run, what is shared, what is done, steps and memory; starts nothing."""
     from sweeps.places import places
-    from sweeps.tables import plan_notes, plan_table, plan_totals
+    from sweeps.tables import costs_table, plan_notes, plan_table, plan_totals
 
     here = places(storage)
     planned = _plan(here, sweep, overrides, scale, variant)
     print_table(plan_table(planned, here.data_root))
+    if (costs := costs_table(planned)) is not None:
+        print_table(costs)
     for line in [*plan_notes(planned, here.data_root), plan_totals(planned)]:
         console().print(line)
 
