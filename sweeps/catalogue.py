@@ -72,10 +72,12 @@ def load_spec(
     *,
     scale: str = FULL,
     variant: str | None = None,
+    over: Path | None = None,
 ) -> SweepSpec:
     """The resolved spec of a preset or a YAML file.
 
-    base <- variant <- scale <- what the variant changes in that scale <- overrides (key=value).
+    base <- variant <- scale <- what the variant changes in that scale <- the base of the file
+    `over`, which `optpath tune` writes <- overrides (key=value).
 
     Raises:
         UserError: one line; an unknown preset, scale, variant or key names the nearest, what does
@@ -84,7 +86,22 @@ def load_spec(
     path = find(sweep)
     raw = _inherited(path, ())
     spec = _resolve(raw, str(path), scale, variant)
+    if over is not None:
+        with placed(f"{over}: "):
+            base = complete(merge(spec.base, _tuned_base(over)))
+            RunConfig.parse(base)
+        spec = spec.model_copy(update={"base": base})
     return apply_overrides(spec, overrides)
+
+
+def _tuned_base(path: Path) -> Tree:
+    if not path.is_file():
+        raise UserError("no such file; optpath tune writes one")
+    values = read_yaml(path)
+    if set(values) != {"base"} or not isinstance(values["base"], Mapping):
+        raise UserError("holds one key, `base`, with options of a run; optpath tune writes it so")
+    check_tree(values["base"], "base")
+    return nest(values["base"])
 
 
 def find(sweep: str, beside: Path | None = None) -> Path:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from sweeps.keys import check_key, check_tree
+from sweeps.tuning_spec import Tuning
 from trainables.config import SEED_NAMES
 from trainables.errors import UserError, nearest
 from trainables.registry import Options
@@ -35,6 +36,13 @@ class Analysis(Options):
 
     exclude: Exclude | None = None
     """The excluded range; none: chosen by the analysis from the runs' lengths, and stated."""
+    matrix_epochs: list[Annotated[int, Field(ge=0)]] = []
+    """Epochs, from 0, whose matrices of gradient correlation figures show; none: they choose."""
+
+    @field_validator("matrix_epochs", mode="before")
+    @classmethod
+    def _one_epoch(cls, value: object) -> object:
+        return [value] if isinstance(value, int) else value
 
 
 class Ablation(Options):
@@ -90,6 +98,8 @@ class Overlay(Options):
     """Label -> ablation; several comparisons share the runs that they have in common."""
     analysis: dict[str, Any] = Field(default_factory=dict)
     """How the analysis reads the sweep (Analysis)."""
+    tuning: dict[str, Any] = Field(default_factory=dict)
+    """How `optpath tune` searches the base (Tuning)."""
     expects_divergence: bool | None = None
     """True if diverged runs are a result and not a failure: the exit code stays 0."""
 
@@ -147,6 +157,8 @@ class SweepSpec(Options):
     """At least one."""
     analysis: Analysis = Analysis()
     """How the analysis reads the sweep."""
+    tuning: Tuning = Tuning()
+    """How `optpath tune` searches the base."""
     expects_divergence: bool = False
     """True if diverged runs are a result and not a failure."""
     source: str = Field(default="", exclude=True)

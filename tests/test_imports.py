@@ -25,7 +25,13 @@ ALLOWED = {
 
 COMMANDS = "sweeps/cli/"
 """The command line alone brings analysis and sweeps together."""
-RAY = {"trainables/tune_adapter.py", "sweeps/launch.py"}
+RAY = {
+    "trainables/tune_adapter.py",
+    "sweeps/launch.py",
+    "sweeps/ray_session.py",
+    "sweeps/search_trainable.py",
+    "sweeps/tuning.py",
+}
 MLFLOW_IN_TRAINABLES = {"trainables/tracking.py"}
 
 

@@ -190,6 +190,20 @@ class Connection:
         self.set_status(run.info.run_id, "RUNNING")
         return run
 
+    def keep(
+        self,
+        experiment_id: str,
+        name: str,
+        tags: Mapping[str, str],
+        params: Mapping[str, str],
+        rows: Sequence[Row],
+    ) -> str:
+        """The id of the run that those tags identify, created if missing, holding those values."""
+        found = self._search(experiment_id, tags)
+        run = found[0] if found else self._create(experiment_id, name, tags)
+        self._log(run, rows, _missing(params, run.data.params), {})
+        return str(run.info.run_id)
+
     def log_rows(self, run: Run, rows: Sequence[Row]) -> None:
         """Send values. Sending them again changes nothing: the step fixes their timestamp."""
         self._log(run, rows, {}, {})

@@ -30,7 +30,7 @@ class TrajectoryTrainable(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Called by Tune once per actor."""
-        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+        end_with_parent()
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -43,7 +43,7 @@ class TrajectoryTrainable(tune.Trainable):
         order = WorkOrder(**config["order"])
         if not hasattr(self, "_tracker"):
             self._tracker = Tracker(order.sweep, Store(order.storage), config["tracking"])
-        self._worker = Worker(order, _device(config["gpu_fraction"]), self._tracker)
+        self._worker = Worker(order, device_of(config["gpu_fraction"]), self._tracker)
 
     def step(self) -> dict[str, Any]:
         """Called by Tune until the report says done."""
@@ -55,7 +55,7 @@ class TrajectoryTrainable(tune.Trainable):
         self._tracker.close(TRACKER_SECONDS)
 
 
-def _device(gpu_fraction: float) -> torch.device:
+def device_of(gpu_fraction: float) -> torch.device:
     """The GPU that Ray allotted, capped to its share of memory, else the CPU.
 
     Ray hides no GPU from an actor that was given none, so what is visible does not count.
@@ -67,8 +67,13 @@ def _device(gpu_fraction: float) -> torch.device:
     return torch.device("cuda", 0)
 
 
-def _end_with_parent(parent: int) -> None:
+def end_with_parent() -> None:
     """End this process when its raylet is gone: an orphan must not write to the store."""
-    while os.getppid() == parent:
-        time.sleep(PARENT_CHECK_SECONDS)
-    os._exit(1)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_CHECK_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

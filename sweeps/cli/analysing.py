@@ -24,6 +24,41 @@ def analyze(
 
 
 @app.command()
+def figure(
+    name: Annotated[str, typer.Argument(help="A figure's name, or paper and number: P1-4-left.")],
+    sweep: Stored,
+    by: Annotated[
+        str | None, typer.Option(help="The field whose values the curves compare; seed: each seed.")
+    ] = None,
+    x: Annotated[
+        str | None, typer.Option(help="step, epoch, fraction, path_length or loss.")
+    ] = None,
+    scale: Scale = "full",
+    variant: Variant = None,
+    storage: Storage = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="Read from this MLflow server, not from the storage.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder; else the sweep's figures.")
+    ] = None,
+) -> None:
+    """Draw one figure as PNG and SVG, and write the table behind it as CSV."""
+    from analysis.figures.contract import save_table
+    from analysis.figures.naming import chosen, figure_named
+    from analysis.runs import load_sweep
+
+    figure_named(name)  # a wrong name is said before any table is read
+    here, stored_as = stored(sweep, scale, variant, storage, tracking_uri)
+    loaded = load_sweep(stored_as, tracking_uri=here.tracking_uri) if tracking_uri else None
+    drawing = chosen(loaded or load_sweep(stored_as, here.store.root), name, by=by, x=x)
+    folder = output or here.store.sweep(stored_as).path / "figures"
+    saved = save_table(drawing.kind, drawing.table, folder)
+    for path in (saved.png, saved.svg, saved.csv):
+        typer.echo(path)
+
+
+@app.command()
 def export(
     sweep: Stored,
     output: Annotated[Path, typer.Option("--output", "-o", help="FILE.parquet or FILE.csv.")],
@@ -37,12 +72,42 @@ def export(
 ) -> None:
     """Write one tidy table of a sweep to a file."""
     from analysis import export_table, load_sweep
-    from trainables.errors import UserError
 
     here, name = stored(sweep, scale, variant, storage, tracking_uri)
     loaded = load_sweep(name, tracking_uri=here.tracking_uri) if tracking_uri else None
-    try:
-        export_table(loaded or load_sweep(name, here.store.root), table, output)
-    except OSError as error:
-        raise UserError(f"{output}: cannot be written ({error.strerror})") from None
+    export_table(loaded or load_sweep(name, here.store.root), table, output)
     typer.echo(f"{table} of {name}: {output}")
+
+
+@app.command()
+def compare(
+    sweep: Stored,
+    other: Annotated[
+        str | None, typer.Argument(help="The second sweep; else the same, of --other-storage.")
+    ] = None,
+    scale: Scale = "full",
+    variant: Variant = None,
+    storage: Storage = None,
+    other_storage: Annotated[
+        Path | None, typer.Option(help="Results folder of the second sweep; else the same.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="All numbers: FILE.parquet or FILE.csv.")
+    ] = None,
+) -> None:
+    """Print which numbers moved from one sweep, or version of the code, to another."""
+    from analysis import compare as compare_sweeps
+    from analysis import load_sweep, write_frame
+    from sweeps.cli.compared import print_moved
+    from trainables.errors import UserError
+
+    if other is None and other_storage is None:
+        raise UserError(f"compare {sweep} with what? name a second sweep, or --other-storage DIR")
+    here, name = stored(sweep, scale, variant, storage)
+    there, other_name = stored(other or sweep, scale, variant, other_storage or here.store.root)
+    moved = compare_sweeps(
+        load_sweep(name, here.store.root), load_sweep(other_name, there.store.root)
+    )
+    if output is not None:
+        write_frame(output, moved.table)
+    print_moved(moved)

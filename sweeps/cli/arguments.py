@@ -35,6 +35,16 @@ TrackingUri = Annotated[
     str | None,
     typer.Option(help="MLflow; else MLFLOW_TRACKING_URI, else sqlite:///<storage>/mlflow.db."),
 ]
+Tuned = Annotated[
+    Path | None,
+    typer.Option("--from", help="A file such as tune writes; its base is laid over the sweep."),
+]
+Address = Annotated[str, typer.Option(help="A running Ray cluster: HOST:PORT, or auto.")]
+CpusPerRun = Annotated[int, typer.Option(min=1, help="CPU cores, and threads, per run.")]
+GpusPerRun = Annotated[float, typer.Option(min=0, help="GPUs per run: 0, a fraction, or 1.")]
+MaxConcurrent = Annotated[
+    int | None, typer.Option(min=1, help="At most this many trajectories at once.")
+]
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from sweeps.cli.arguments import (
     EXIT_FAILED,
+    Address,
+    CpusPerRun,
+    GpusPerRun,
+    MaxConcurrent,
     Overrides,
     Scale,
     Storage,
     Stored,
     Sweep,
     TrackingUri,
+    Tuned,
     Variant,
     app,
     stored,
@@ -57,13 +63,14 @@ def plan(
     scale: Scale = "full",
     variant: Variant = None,
     storage: Storage = None,
+    tuned: Tuned = None,
 ) -> None:
     """Print every run, what is shared, what is done, steps and memory; starts nothing."""
     from sweeps.places import places
     from sweeps.tables import costs_table, plan_notes, plan_table, plan_totals
 
     here = places(storage)
-    planned = _plan(here, sweep, overrides, scale, variant)
+    planned = _plan(here, sweep, overrides, scale, variant, tuned)
     print_table(plan_table(planned, here.data_root))
     if (costs := costs_table(planned)) is not None:
         print_table(costs)
@@ -79,24 +86,19 @@ def run(
     variant: Variant = None,
     storage: Storage = None,
     tracking_uri: TrackingUri = None,
-    address: Annotated[
-        str, typer.Option(help="A running Ray cluster: HOST:PORT, or auto.")
-    ] = "local",
-    cpus_per_run: Annotated[int, typer.Option(min=1, help="CPU cores, and threads, per run.")] = 1,
-    gpus_per_run: Annotated[
-        float, typer.Option(min=0, help="GPUs per run: 0, a fraction, or 1.")
-    ] = 0.0,
-    max_concurrent: Annotated[
-        int | None, typer.Option(min=1, help="At most this many trajectories at once.")
-    ] = None,
+    tuned: Tuned = None,
+    address: Address = "local",
+    cpus_per_run: CpusPerRun = 1,
+    gpus_per_run: GpusPerRun = 0.0,
+    max_concurrent: MaxConcurrent = None,
 ) -> None:
     """Run a sweep to its report. Typed again, it goes on where it stopped."""
-    from sweeps.launch import Launch, Resources
     from sweeps.places import places
+    from sweeps.ray_session import Launch, Resources
     from sweeps.runner import run_sweep
 
     here = places(storage, tracking_uri)
-    planned = _plan(here, sweep, overrides, scale, variant)
+    planned = _plan(here, sweep, overrides, scale, variant, tuned)
     resources = Resources(cpus_per_run, gpus_per_run, max_concurrent)
     launch = Launch(here.store.root, here.data_root, address, resources)
     out = console()
@@ -122,13 +124,18 @@ def status(
 
 
 def _plan(
-    here: Places, sweep: str, overrides: list[str] | None, scale: str, variant: str | None
+    here: Places,
+    sweep: str,
+    overrides: list[str] | None,
+    scale: str,
+    variant: str | None,
+    tuned: Path | None,
 ) -> Plan:
     from sweeps.catalogue import load_spec
     from sweeps.plan import make_plan
     from sweeps.plan_store import check_same_base, mark_done
 
-    spec = load_spec(sweep, overrides or [], scale=scale, variant=variant)
+    spec = load_spec(sweep, overrides or [], scale=scale, variant=variant, over=tuned)
     planned = mark_done(make_plan(spec, here.data_root), here.store)
     check_same_base(here.store, planned)
     return planned
