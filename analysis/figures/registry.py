@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from analysis.figures.contract import FigureKind
+from analysis.figures.level_sets import LEVEL_SETS
 from analysis.figures.levels import LEVELS
 from analysis.figures.per_epoch import per_epoch
 from analysis.figures.trend import TREND
@@ -18,6 +19,7 @@ FIGURES: dict[str, FigureKind] = {
         ),
         TREND,
         LEVELS,
+        LEVEL_SETS,
         per_epoch("distance", True, "distance to the final weights"),
         per_epoch("rsi", True, "restricted secant inequality, <G_t, w_t - w*> / ||w_t - w*||^2"),
         per_epoch("error_bound", True, "error bound, ||G_t|| / ||w_t - w*||"),

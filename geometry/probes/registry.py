@@ -10,6 +10,7 @@ from geometry.probes.full_batch import FullBatchProbe
 from geometry.probes.independent import IndependentMinibatchProbe
 from geometry.probes.lags import LagsProbe
 from geometry.probes.path import PathProbe
+from geometry.probes.plane import CoordinatesProbe, LevelSetsProbe
 from geometry.probes.preconditioner import PreconditionerProbe
 from geometry.probes.references import ReferencesProbe
 from geometry.probes.segments import GroupsProbe, LayersProbe
@@ -44,5 +45,7 @@ PROBES: dict[str, type[Probe]] = {
         SignShiftProbe,
         BridgeProbe,
         UsedRowsProbe,
+        CoordinatesProbe,
+        LevelSetsProbe,
     )
 }

@@ -37,7 +37,11 @@ def twins(plant: Plant) -> list[Any]:
     )
 
 
-@pytest.mark.parametrize("name", [name for name in FIGURES if name != "gamma_levels"])
+ELSEWHERE = ("gamma_levels", "level_sets")
+"""Figures of other sweeps than the twins, with tests of their own."""
+
+
+@pytest.mark.parametrize("name", [name for name in FIGURES if name not in ELSEWHERE])
 def test_every_figure_is_saved_as_png_svg_and_csv(
     name: str, storage: Path, write: Write, twins: list[Any], tmp_path: Path
 ) -> None:
@@ -50,6 +54,13 @@ def test_every_figure_is_saved_as_png_svg_and_csv(
     assert "<svg" in saved.svg.read_text()
     assert len(pd.read_csv(saved.csv)) == len(table_of(name, storage))
     assert dict(mpl.rcParams) == before
+
+
+def test_a_sweep_that_measured_no_plane_has_no_level_sets(
+    storage: Path, write: Write, twins: list[Any]
+) -> None:
+    write(storage, twins)
+    assert table_of("level_sets", storage).empty
 
 
 def test_the_same_table_gives_the_same_bytes(

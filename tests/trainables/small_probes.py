@@ -7,7 +7,7 @@ from typing import Any
 
 from geometry.probes.registry import PROBES
 
-SMALL_OPTIONS: dict[str, Any] = {"num_batches": 4, "iterations": 2, "intervals": 2}
+SMALL_OPTIONS: dict[str, Any] = {"num_batches": 4, "iterations": 2, "intervals": 2, "points": 3}
 SMALL_OPTIONS |= {"lags": [1, 2, 3]}
 """Given to every probe that has them; by option."""
 
