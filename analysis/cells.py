@@ -79,6 +79,11 @@ class Ablation:
             level = level.astype(object).where(level.notna(), NOT_SET)
         return self.cells.assign(level=level, group=_groups(self.cells, crossed))
 
+    def across(self, axes: tuple[str, ...]) -> pd.DataFrame:
+        """The cells with group set to the values of the crossed axes other than those."""
+        others = dict.fromkeys(name for axis in axes for name in self.crossed_with(axis))
+        return self.cells.assign(group=_groups(self.cells, [n for n in others if n not in axes]))
+
     def crossed_with(self, axis: str) -> list[str]:
         """The other axes that some level of that axis has several values of."""
         others = [name for name in self.axes if name != axis]

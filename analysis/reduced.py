@@ -18,6 +18,8 @@ MEANS = (
     "gamma_over_null_stepwise", "straightness", "null_straightness", "straightness_over_null",
     *COUNTS,
 )  # fmt: skip
+KEYS = {"ablation": str, "run_id": str}
+"""Text, in a table without rows too."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def _reduce(
     rows += _from_epochs(sweep, {r: job for r, job in jobs.items() if r not in found}, exclusions)
     means = pd.DataFrame(rows, columns=["ablation", "run_id", *MEANS, "from_epochs"])
     return {
-        "means": means.astype(dict.fromkeys(MEANS, float)),
+        "means": means.astype({**KEYS, **dict.fromkeys(MEANS, float), "from_epochs": bool}),
         "slices": _stacked(slices, ["slice", "gamma", "null_gamma"]),
         "parts": _stacked(parts, ["part", "x"]),
     }
@@ -125,5 +127,5 @@ def _from_epochs(
 
 def _stacked(tables: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
     if not tables:
-        return pd.DataFrame(columns=["ablation", "run_id", *columns])
+        return pd.DataFrame(columns=["ablation", "run_id", *columns]).astype(KEYS)
     return pd.concat(tables, ignore_index=True)

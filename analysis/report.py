@@ -13,7 +13,7 @@ import pandas as pd
 from analysis.cells import Ablation, ablations_of, short_name
 from analysis.comparison import level_table, optimizer_axis, select_best
 from analysis.runs import Sweep
-from analysis.trends import trend_table
+from analysis.trend_report import Table, Trends, trends_of
 from analysis.verdicts import BATCH_SIZE_CLAIMS, Verdict, judge
 from trainables.store import write_bytes, write_json
 
@@ -36,14 +36,6 @@ class Report:
     headline: str
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table for the report: column names and rows of text."""
-
-    columns: list[str]
-    rows: list[list[str]]
-
-
 def write_report(sweep: Sweep, out_dir: Path | str) -> Report:
     """Judge the sweep; write report.html, summary.json and figures/ into `out_dir`.
 
@@ -59,7 +51,7 @@ def write_report(sweep: Sweep, out_dir: Path | str) -> Report:
     folder = Path(out_dir)
     ablations = ablations_of(sweep)
     verdicts = judge(sweep, ablations)
-    trends = trend_table(ablations)
+    trends = trends_of(ablations)
     saved = (save_figure(kind, sweep, ablations, folder / "figures") for kind in FIGURES.values())
     figures = [figure for figure in saved if figure is not None]
     headline = headline_of(sweep, ablations, verdicts)
@@ -112,14 +104,14 @@ def _summary(
     sweep: Sweep,
     ablations: Sequence[Ablation],
     verdicts: Sequence[Verdict],
-    trends: pd.DataFrame,
+    trends: Trends,
     headline: str,
 ) -> dict[str, Any]:
     return {
         "sweep": sweep.name,
         "headline": headline,
         "verdicts": [asdict(verdict) for verdict in verdicts],
-        "trends": _records(trends),
+        **{name: _records(table) for name, table in trends.tables.items()},
         "levels": [row for a in ablations for row in _records(level_table(a))],
         "exclusions": {a.label: a.exclusion.describe() for a in ablations},
         "runs": {str(k): int(n) for k, n in sweep.runs["status"].value_counts().items()},
@@ -131,7 +123,7 @@ def _render(
     sweep: Sweep,
     ablations: Sequence[Ablation],
     verdicts: Sequence[Verdict],
-    trends: pd.DataFrame,
+    trends: Trends,
     figures: Sequence[SavedFigure],
 ) -> str:
     import jinja2
@@ -151,8 +143,7 @@ def _render(
         problems=sweep.problems,
         ablations=ablations,
         rules=[(claim.text, claim.words) for claim in BATCH_SIZE_CLAIMS],
-        trends=_trends_shown(trends),
-        fit_notes=_fit_notes(trends),
+        trends=trends.sections,
         levels=[t for a in ablations if (t := _levels_shown(a)).rows],
         best=[t for a in ablations if (t := _best_shown(sweep, a)).rows],
         figures=[(figure, _inlined(figure.svg)) for figure in figures],
@@ -175,29 +166,6 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
-
-
-def _trends_shown(trends: pd.DataFrame) -> Table:
-    rows = [
-        [
-            " ".join(text for text in (row["ablation"], row["group"]) if text),
-            row["quantity"],
-            _exponent(row["exponent"]),
-            " to ".join(_exponent(end) for end in (row["low"], row["high"]) if end is not None),
-            f"{row['num_seeds']}",
-            row["method"],
-        ]
-        for row in _records(trends)
-    ]
-    return Table(
-        ["ablation", "quantity", "exponent of b", "95 % interval", "seeds", "method"], rows
-    )
-
-
-def _fit_notes(trends: pd.DataFrame) -> list[str]:
-    noted = trends[trends["excluded"] != ""]
-    names = noted["ablation"] + ", " + noted["group"]
-    return sorted({f"{a.rstrip(', ')}: {b}" for a, b in zip(names, noted["excluded"], strict=True)})
 
 
 def _levels_shown(ablation: Ablation) -> Table:
@@ -244,11 +212,6 @@ def _number(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _exponent(value: float | None) -> str:
-    # Adding 0.0 turns a rounded -0.0 into 0.0.
-    return "" if value is None else f"{round(value, 3) + 0.0:.3f}"
 
 
 def _interval(low: float | None, high: float | None) -> str:

@@ -175,20 +175,36 @@ def export_table(sweep: Sweep, table: str, path: Path | str) -> None:
     """Write the steps, epochs or runs of a sweep as .parquet or .csv, by the file's ending.
 
     Raises:
-        UserError: no such table, or another ending.
+        UserError: no such table, another ending, or the file cannot be written.
     """
     names = ("steps", "epochs", "runs")
-    target = Path(path)
     if table not in names:
         raise UserError(f"no table '{table}'; there are: {', '.join(names)}")
-    if target.suffix not in (".parquet", ".csv"):
-        raise UserError(f"{target}: write a name that ends in .parquet or .csv")
-    content = {"epochs": sweep.epochs, "runs": sweep.runs}.get(table)
-    frame = sweep.steps() if content is None else content
-    if target.suffix == ".parquet":
-        write_table(target, frame)
-    else:
-        write_bytes(target, frame.to_csv(index=False).encode())
+    _check_ending(Path(path))
+    makers = {"epochs": lambda: sweep.epochs, "runs": lambda: sweep.runs, "steps": sweep.steps}
+    write_frame(path, makers[table]())
+
+
+def write_frame(path: Path | str, frame: pd.DataFrame) -> None:
+    """Write a table as .parquet or .csv, by the file's ending.
+
+    Raises:
+        UserError: another ending; the file cannot be written.
+    """
+    target = Path(path)
+    _check_ending(target)
+    try:
+        if target.suffix == ".parquet":
+            write_table(target, frame)
+        else:
+            write_bytes(target, frame.to_csv(index=False).encode())
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written ({error.strerror})") from None
+
+
+def _check_ending(path: Path) -> None:
+    if path.suffix not in (".parquet", ".csv"):
+        raise UserError(f"{path}: write a name that ends in .parquet or .csv")
 
 
 def axis_value(run: Mapping[str, Any], axis: str) -> Any:

@@ -88,7 +88,7 @@ def test_summary_holds_the_verdicts_as_json(
     assert "diverged at step 7" in summary["problems"][0]
     assert "diverged at step 7" in page
     assert "Not counted: run r000 (equal-epochs, batch_size=64, seed=0): div" in written.headline
-    assert "equal-epochs: seed 0: only 1 of 2 levels of batch_size" in page
+    assert "seed 0: only 1 of 2 levels of batch_size" in page
 
 
 def test_zero_runs_give_a_report_that_says_so(

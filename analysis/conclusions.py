@@ -1,0 +1,49 @@
+"""A sweep's conclusions in one call each: verdicts as a table, a figure by its name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from analysis.cells import ablations_of
+from analysis.runs import Sweep
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+VERDICT_COLUMNS = ("id", "claim", "source", "scope", "verdict", "why", "evidence")
+
+
+def verdicts(sweep: Sweep) -> pd.DataFrame:
+    """One row per claim that applies to the sweep, and scope.
+
+    Columns, all text: id (in the registry of claims; empty for a comparison along an axis), claim,
+    source (paper and section), scope (the part of the sweep judged), verdict (see
+    `analysis.verdicts.Word`), why, evidence (the numbers).
+    """
+    from analysis.claims.judging import judge
+
+    found = sweep.remember("verdicts", lambda: judge(sweep, ablations_of(sweep)))
+    rows = [(v.id, v.claim, v.source, v.scope, str(v.word), v.why, v.evidence) for v in found]
+    return pd.DataFrame(rows, columns=list(VERDICT_COLUMNS), dtype=object)
+
+
+def figure(sweep: Sweep, name: str, *, by: str | None = None, x: str | None = None) -> Figure:
+    """A figure, drawn from the sweep's own tables, ready for `savefig`.
+
+    `name` is its own, or paper and number (`P1 4-left`); `by` the field whose values its curves
+    compare (`seed` for one curve per seed), instead of the sweep's own; `x` another x-axis, one of
+    `analysis.figures.x_axes.X_AXES`.
+
+    Raises:
+        UserError: no such figure, field or x-axis (lists those that are); the sweep has nothing
+            for it.
+    """
+    # A second of imports, which those who only want the tables need not wait for.
+    from analysis.figures.naming import chosen
+    from analysis.figures.style import style
+
+    drawing = chosen(sweep, name, by=by, x=x)
+    with style():
+        return drawing.kind.draw(drawing.table)
