@@ -76,6 +76,7 @@ def _check_key(key: str) -> None:
     if key not in config_keys() and "." not in key:
         own = (*TEXTS, "expects_divergence", "ablations", "seeds")
         analysis = [f"analysis.exclude.{field}" for field in Exclude.model_fields]
+        analysis.append("analysis.matrix_epochs")
         near = get_close_matches(key, [*config_keys(), *own, *analysis])
         known = near or [name for name in (*config_keys(), *own) if "." not in name]
         raise UserError(f"{WHERE}: unknown key '{key}'; {nearest(key, known)}")

@@ -223,7 +223,9 @@ class _Planner:
             num_train = self._checked_size(config)
             config = self._chunked(config, num_train)
             steps_per_epoch = config.steps_per_epoch(num_train)
-            config.check_length(config.budget.num_steps(steps_per_epoch), steps_per_epoch)
+            num_steps = config.budget.num_steps(steps_per_epoch)
+            config.check_length(num_steps, steps_per_epoch)
+            self._check_matrix_epochs(label, (num_steps - 1) // steps_per_epoch)
         values = {name: value_at(config, name) for name in self._axes[label]}
         if "batch_size" in values or config.batch_size == "full":
             values["batch_size"] = config.examples_per_step(num_train)
@@ -235,7 +237,7 @@ class _Planner:
             ablations=(label,),
             axes={name: value for name, value in values.items() if value is not None},
             steps_per_epoch=steps_per_epoch,
-            num_steps=config.budget.num_steps(steps_per_epoch),
+            num_steps=num_steps,
         )
 
     def ablation(self, label: str) -> PlannedAblation:
@@ -247,6 +249,15 @@ class _Planner:
             axes=self._axes[label],
             analysis=ablation.analysis,
         )
+
+    def _check_matrix_epochs(self, label: str, last_epoch: int) -> None:
+        analysis = self._spec.ablations[label].analysis or self._spec.analysis
+        for epoch in analysis.matrix_epochs:
+            if epoch > last_epoch:
+                raise UserError(
+                    f"analysis.matrix_epochs: there is no epoch {epoch}, the last is {last_epoch}; "
+                    f"give epochs from 0 to {last_epoch}"
+                )
 
     def _config(self, label: str, settings: Tree) -> RunConfig:
         groups: dict[str, Tree] = {name: {} for name in self._fixed[label]}

@@ -36,7 +36,7 @@ class Analysis(Options):
 
     exclude: Exclude | None = None
     """The excluded range; none: chosen by the analysis from the runs' lengths, and stated."""
-    matrix_epochs: list[Annotated[int, Field(ge=0)]] = []
+    matrix_epochs: tuple[Annotated[int, Field(ge=0)], ...] = ()
     """Epochs, from 0, whose matrices of gradient correlation figures show; none: they choose."""
 
     @field_validator("matrix_epochs", mode="before")
