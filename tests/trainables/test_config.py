@@ -125,8 +125,9 @@ def test_a_replay_brings_the_probes_that_the_null_model_needs() -> None:
 
 
 def test_memory_format_auto_is_what_the_model_prefers() -> None:
-    for name in MODELS:
-        assert RunConfig.parse({"model": name}).channels_last() == MODELS[name].channels_last
+    for name, model in MODELS.items():
+        if model.data_kind == RunConfig().data.kind:
+            assert RunConfig.parse({"model": name}).channels_last() == model.channels_last
     assert RunConfig.parse({"memory_format": "channels_last"}).channels_last()
     assert not RunConfig.parse({"model": "resnet18", "memory_format": "contiguous"}).channels_last()
 

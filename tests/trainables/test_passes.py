@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from geometry import path
+from geometry.columns import COMMON_COLUMNS, NULL_COLUMNS
+from geometry.probes.registry import PROBES
 from trainables import passes
 from trainables.config import RunConfig
 from trainables.errors import UserError
@@ -174,7 +176,12 @@ def test_the_tables_have_the_documented_columns_in_order(
     probes = ["path", "update", "weight_decay", "preconditioner", "layers", "groups"]
     finish(store, a=tiny(probes=probes))
     documented = [column.name for column in step_columns()]
-    assert list(steps(store)) == ["run_id", "step", "epoch", *documented]
+    run_id, step, epoch, *measured = steps(store)
+    assert (run_id, step, epoch) == ("run_id", "step", "epoch")
+    assert measured == [name for name in documented if name in measured]
+    asked = [PROBES[name] for name in probes if PROBES[name].table == "steps"]
+    assert {column.name for probe in asked for column in probe.columns} <= set(measured)
+    assert {column.name for column in (*COMMON_COLUMNS, *NULL_COLUMNS)} <= set(measured)
     for name, num_labels in (("layers", 6), ("groups", 2)):
         table = read_table(store.run("a").path / f"{name}.parquet")
         assert list(table)[:4] == ["run_id", "step", "epoch", "label"]
