@@ -27,7 +27,7 @@ def level_sets_of(sweep: Sweep, ablations: Sequence[Ablation]) -> pd.DataFrame:
 
     part `level`: a point of the grid, value its loss; part `path`: w_t's two coordinates, value t.
     """
-    rows = []
+    rows: list[pd.DataFrame] = []
     titles = _titles(ablations)
     for run_id in sweep.usable["run_id"]:
         levels = sweep.source.table(run_id, "level_sets", ["label", "level"])
@@ -72,8 +72,9 @@ def draw_level_sets(table: pd.DataFrame) -> Figure:
         axes.plot(path["x"], path["y"], color=CATEGORIES[0], linewidth=0.8)
         axes.plot(path["x"].iloc[:1], path["y"].iloc[:1], "o", color=CATEGORIES[1], markersize=5)
         axes.plot(path["x"].iloc[-1:], path["y"].iloc[-1:], "*", color=CATEGORIES[1], markersize=8)
-        axes.set_xlim(levels.columns.min(), levels.columns.max())
-        axes.set_ylim(levels.index.min(), levels.index.max())
+        points = rows.loc[rows["part"] == "level", ["x", "y"]].to_numpy(float)
+        axes.set_xlim(points[:, 0].min(), points[:, 0].max())
+        axes.set_ylim(points[:, 1].min(), points[:, 1].max())
         name_axes(axes, str(rows["title"].iloc[0]), "first weight", "second weight")
     layout.legend(_handles(), 3)
     return layout.figure

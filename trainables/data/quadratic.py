@@ -73,7 +73,8 @@ class Bowl(Objective):
         if not self._noise:
             return value
         noise = torch.randn(len(weights), generator=draw).to(weights.device)
-        return value + (self._noise / len(examples) ** 0.5) * (noise * weights).sum()
+        slope: Tensor = (noise * weights).sum() * (self._noise / len(examples) ** 0.5)
+        return value + slope
 
     def value(self, weights: Tensor) -> Tensor:
         """1/2 sum_i lambda_i w_i^2."""
