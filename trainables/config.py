@@ -126,7 +126,7 @@ class ProbeConfig(Options):
     """Cadence in steps: measured at steps 0, every, 2 every, ...; epoch: at the first step of every
     epoch. By default the probe's own; always 1 for the steps table."""
 
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     """The probe's own options that differ from their defaults; written beside its name."""
 
     @model_validator(mode="before")
@@ -228,8 +228,8 @@ class RunConfig(Options):
         if self.model.data_kind != self.task.data_kind:
             fitting = [name for name, m in MODELS.items() if m.data_kind == self.task.data_kind]
             raise ValueError(
-                f"model {self.model.name} takes {self.model.data_kind}, task {self.task.name} reads "
-                f"{self.task.data_kind}; use model {' or '.join(fitting)}"
+                f"model {self.model.name} takes {self.model.data_kind}, "
+                f"task {self.task.name} reads {self.task.data_kind}; use model {' or '.join(fitting)}"
             )
         if self.batch_size == "full" and not isinstance(self.task, ExampleTaskConfig):
             raise ValueError(
