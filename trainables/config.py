@@ -229,7 +229,8 @@ class RunConfig(Options):
             fitting = [name for name, m in MODELS.items() if m.data_kind == self.task.data_kind]
             raise ValueError(
                 f"model {self.model.name} takes {self.model.data_kind}, "
-                f"task {self.task.name} reads {self.task.data_kind}; use model {' or '.join(fitting)}"
+                f"task {self.task.name} reads {self.task.data_kind}; "
+                f"use model {' or '.join(fitting)}"
             )
         if self.batch_size == "full" and not isinstance(self.task, ExampleTaskConfig):
             raise ValueError(
