@@ -30,14 +30,15 @@ def gram_matrix(vectors: Tensor) -> Tensor:
     precision and added in float64, as `RowReducer` does, 10 times as fast as pair by pair. On a GPU
     blocks are multiplied in float64, which TF32 does not touch.
     """
-    num, size = vectors.shape
+    num = len(vectors)
+    by_row = vectors.view(num, -1, ROW).transpose(0, 1)
     total = vectors.new_zeros(num, num, dtype=torch.float64)
     with torch.autocast(vectors.device.type, enabled=False):
         if vectors.device.type == "cpu":
-            for rows in vectors.view(num, -1, ROW).transpose(0, 1).split(ROWS_AT_A_TIME):
+            for rows in torch.split(by_row, ROWS_AT_A_TIME):
                 total += torch.bmm(rows, rows.transpose(1, 2)).sum(0, dtype=torch.float64)
         else:
-            for block in vectors.split(min(size, BLOCKS[vectors.device.type]), dim=1):
+            for block in torch.split(vectors, BLOCKS[vectors.device.type], dim=1):
                 exact = block.double()
                 total.addmm_(exact, exact.T)
     return total

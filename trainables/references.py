@@ -38,7 +38,8 @@ def located(
             trajectory_id = job.other(config.with_seed(int(reference.number)))
             known = _sealed(store, trajectory_id)
         kept = _kept(reference, known, num_steps)
-        found[reference.label] = kept and Located(trajectory_id=trajectory_id, kept=kept)
+        place = None if kept is None else Located(trajectory_id=trajectory_id, kept=kept)
+        found[reference.label] = place
     return found
 
 
@@ -53,7 +54,7 @@ def _kept(reference: OtherReference, record: ReferenceRecord, num_steps: int) ->
         return record.kept_vector(reference.label, num_steps)
     beyond = int(reference.number) * record.steps_per_epoch
     end = record.end(beyond if reference.kind == "epoch" else num_steps)
-    return end and _as_kept(reference.label, end)
+    return None if end is None else _as_kept(reference.label, end)
 
 
 def _as_kept(label: str, end: End) -> Kept:

@@ -120,7 +120,7 @@ class BatchesProbe(Probe):
     def derive(self, primitives: Tensor) -> Sequence[Tensor]:
         """The columns, each [steps, labels]."""
         sizes = [self._num, self._num, 1, primitives.shape[1] - 2 * self._num - 1]
-        losses, inner, distance_squared, packed = primitives.split(sizes, dim=1)
+        losses, inner, distance_squared, packed = torch.split(primitives, sizes, dim=1)
         matrices = gram.unpack(packed, self._num)
         squared = matrices.diagonal(dim1=1, dim2=2)
         squared = torch.cat([squared, gram.averaged_squared(matrices)], dim=1)

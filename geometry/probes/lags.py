@@ -150,7 +150,7 @@ class LagsProbe(Probe):
 
     def derive(self, primitives: Tensor) -> Sequence[Tensor]:
         """The cosines, from <P_s, P_t> and ‖P‖^2 by the sums."""
-        lag, sums, base = primitives.split([1, NUM_SUMS, NUM_PATH_SUMS], dim=1)
+        lag, sums, base = torch.split(primitives, [1, NUM_SUMS, NUM_PATH_SUMS], dim=1)
         inner, squared, away, both, with_base_away, with_base, aways, moved = sums.unbind(1)
         base_inner, base_squared, base_away = base.unbind(1)
         along, base_along = _ratio(inner, away), _ratio(base_inner, base_away)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,12 +12,14 @@ from torch import Tensor
 from torch.func import functional_call
 
 from geometry.surface import FULL, Batch
+from tests.trainables.small_probes import small_probe
 from trainables.config import RunConfig
 from trainables.errors import UserError
 from trainables.job import Progress
-from trainables.store import Store, read_table
+from trainables.store import Store, StoreDamaged, read_table, write_table
 from trainables.surface import TrajectorySurface
 from trainables.trajectory import Trajectory
+from trainables.verify import verify_run
 
 Build = Callable[..., Trajectory]
 Tiny = Callable[..., RunConfig]
@@ -183,6 +186,40 @@ def test_a_cadence_in_epochs_is_one_row_per_epoch(tiny: Tiny, store: Store, fini
     assert (sharpness["stability_limit"] == 2 / 0.05).all()
 
 
+def test_one_epoch_alone_gives_their_rows_again(
+    tiny: Tiny, store: Store, finish: Finish, tmp_path: Path
+) -> None:
+    """They are functions of w_t; lags, which remember a base, are left out of the comparison."""
+    data = {"name": "digits", "train_examples": 96, "validation_examples": 128}
+    names = ("full_batch", "probe_batches", "held_out", "independent_minibatch", "sharpness")
+    probes = [small_probe(name) for name in (*names, "straight_line", "lags", "straightness")]
+    finish(
+        store,
+        a=tiny(
+            data=data,
+            model={"name": "mlp", "hidden": [4], "dropout": 0.2},
+            probes=[
+                {**probe, "every": 2} if "every" not in probe and probe["name"] in names else probe
+                for probe in probes
+            ],
+        ),
+    )
+    verify_run(store, "a", data_root=tmp_path, device=torch.device("cpu"))
+    lags = read_table(store.run("a").path / "lags.parquet")
+    assert lags["step"].tolist() == [1, 2, 3, 5, 6, 7]
+    path = store.run("a").path / "sharpness.parquet"
+    table = read_table(path)
+    table["sharpness"] *= 1 + 1e-12
+    write_table(path, table)
+    manifest = store.run("a").manifest()
+    assert manifest is not None
+    files = list(manifest.pop("files"))
+    del manifest["store_version"]
+    store.run("a").write_manifest(manifest, files)
+    with pytest.raises(StoreDamaged, match=r"sharpness\.parquet: sharpness of step"):
+        verify_run(store, "a", data_root=tmp_path, device=torch.device("cpu"))
+
+
 def test_a_cadence_is_written_in_one_way(tiny: Tiny) -> None:
     """The probe's own cadence has no place in the identity."""
     plain = tiny(probes=["full_batch", "layers"]).plain()
@@ -193,5 +230,5 @@ def test_a_cadence_is_written_in_one_way(tiny: Tiny) -> None:
         == plain
     )
     assert tiny(probes=[{"name": "layers", "every": "epoch"}]).probes[0].cadence(3) == 3
-    with pytest.raises(UserError, match=r"probes\.0\.every: .*, or epoch, got 'week'"):
+    with pytest.raises(UserError, match=r"probes\.0\.every: .*got 'week'; or write epoch"):
         tiny(probes=[{"name": "layers", "every": "week"}])
