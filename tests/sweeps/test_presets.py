@@ -28,14 +28,20 @@ NAMES = [
 SMOKE_STEPS = {"quickstart": 372}
 """Longest smoke run in steps where it is not 200: the quickstart's take 20 us each."""
 
+IMAGENET_TRAIN = 1_281_167
+
 
 def published_size(config: RunConfig, root: Path) -> int:
     """Training examples without any file: as many as were published."""
     data: Any = config.data
     if data.kind == "text":
         return published_items(config)
+    if data.kind == "objective":
+        return config.task.num_train(config, root)
     if data.train_examples is not None:
         return int(data.train_examples)
+    if data.name == "imagenet":
+        return IMAGENET_TRAIN
     published = int(data.official_counts["train"])
     return published - math.floor(published * data.validation_fraction)
 
@@ -59,7 +65,7 @@ def axes(plan: Plan, label: str) -> dict[str, list[Any]]:
     """Field -> distinct values among the ablation's runs, in the order of the plan."""
     runs = [run for run in plan.runs if label in run.ablations]
     fields = plan.ablations[label].axes
-    return {f: list(dict.fromkeys(run.axes[f] for run in runs)) for f in fields}
+    return {f: list(dict.fromkeys(run.axes.get(f) for run in runs)) for f in fields}
 
 
 def test_the_presets() -> None:

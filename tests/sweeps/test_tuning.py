@@ -136,24 +136,35 @@ def test_trials_are_runs_under_a_tuning_parent(tmp_path: Path) -> None:
     assert {run.data.tags["mlflow.parentRunId"] for run in found} == {parent}
 
 
-def test_a_search_resumes_and_its_best_is_what_the_sweep_runs(
-    command_line: Any, tmp_path: Path
-) -> None:
-    space = {"learning_rate.base": [0.05, 1.0e-6], "model.hidden": [[8], [4]]}
-    path = written(tmp_path, {"sampler": "grid", "space": space, "prune": False})
+def tuned(command_line: Any, path: Path) -> Path:
+    """Tune, and once more, which finds nothing left to try; the file of the best."""
     first = command_line("tune", str(path))
     assert first.returncode == 0, first.stdout + first.stderr
     assert first.stdout.count("after 3 evaluations") == 4
     again = command_line("tune", str(path))
     assert again.returncode == 0, again.stdout + again.stderr
     assert "after" not in again.stdout, "the study was complete"
-    best = Store(command_line.storage).root / "tuning" / "small" / "best.yaml"
-    assert yaml.safe_load(best.read_text())["base"]["learning_rate"] == {"base": 0.05}
+    assert "best of 4 trials: validation_accuracy" in again.stdout
+    return Store(command_line.storage).root / "tuning" / "small" / "best.yaml"
+
+
+RATES = [0.05, 1.0e-6]
+
+
+def test_a_search_resumes_and_its_best_is_what_the_sweep_runs(
+    command_line: Any, tmp_path: Path
+) -> None:
+    space = {"learning_rate.base": RATES, "model.hidden": [[8], [4]]}
+    path = written(tmp_path, {"trials": 4, "prune": False, "space": space})
+    best = tuned(command_line, path)
+    learning_rate = yaml.safe_load(best.read_text())["base"]["learning_rate"]
     shown = load_spec(str(path), over=best)
-    assert RunConfig.parse(shown.base).learning_rate.base == 0.05
-    more = written(
-        tmp_path, {"trials": 3, "space": {"learning_rate.base": space["learning_rate.base"]}}
-    )
-    searched = command_line("tune", str(more), "name=other")
-    assert searched.returncode == 0, searched.stdout + searched.stderr
-    assert "best of 3 trials: validation_accuracy" in searched.stdout
+    assert RunConfig.parse(shown.base).learning_rate.base == learning_rate["base"]
+
+
+@pytest.mark.slow
+def test_a_grid_tries_every_point_once(command_line: Any, tmp_path: Path) -> None:
+    space = {"learning_rate.base": RATES, "model.hidden": [[8], [4]]}
+    path = written(tmp_path, {"sampler": "grid", "space": space, "prune": False})
+    best = tuned(command_line, path)
+    assert yaml.safe_load(best.read_text())["base"]["learning_rate"] == {"base": 0.05}
