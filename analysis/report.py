@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from analysis.cells import Ablation, ablations_of, short_name
+from analysis.claims.judging import judge
+from analysis.claims.registry import CLAIMS
 from analysis.comparison import level_table, optimizer_axis, select_best
 from analysis.runs import Sweep
 from analysis.trend_report import Table, Trends, trends_of
-from analysis.verdicts import BATCH_SIZE_CLAIMS, Verdict, judge
+from analysis.verdicts import Verdict
 from trainables.store import write_bytes, write_json
 
 if TYPE_CHECKING:
@@ -64,7 +66,10 @@ def write_report(sweep: Sweep, out_dir: Path | str) -> Report:
 
 def headline_of(sweep: Sweep, ablations: Sequence[Ablation], verdicts: Sequence[Verdict]) -> str:
     """The verdicts, their numbers, and what they rest on, as Markdown paragraphs."""
-    lines = [_claims_text(scope, group) for scope, group in _by_scope(verdicts).items()]
+    own = [verdict for verdict in verdicts if verdict.compares]
+    lines = [_claims_text(scope, group) for scope, group in _by_scope(own).items()]
+    besides = "; ".join(f"{_named(v)}: **{v.word}**" for v in verdicts if not v.compares)
+    lines += [f"Besides: {besides}."] if besides else []
     if not lines:
         lines = ["No verdict: the sweep has no finished run on which an axis could be judged."]
     more = f"; and {len(sweep.problems) - NAMED_PROBLEMS} more, see the report"
@@ -96,8 +101,12 @@ def _by_scope(verdicts: Sequence[Verdict]) -> dict[tuple[str, str], list[Verdict
 
 def _claims_text(key: tuple[str, str], verdicts: Sequence[Verdict]) -> str:
     scope, evidence = key
-    claims = " ".join(f"{v.claim}: **{v.word}** ({v.why})." for v in verdicts)
+    claims = " ".join(f"{_named(v)}: **{v.word}** ({v.why})." for v in verdicts)
     return f"{scope}: {claims} {evidence}" if scope else f"{claims} {evidence}"
+
+
+def _named(verdict: Verdict) -> str:
+    return f"{verdict.id} {verdict.claim}".strip()
 
 
 def _summary(
@@ -142,7 +151,7 @@ def _render(
         scopes=_by_scope(verdicts),
         problems=sweep.problems,
         ablations=ablations,
-        rules=[(claim.text, claim.words) for claim in BATCH_SIZE_CLAIMS],
+        rules=_rules(verdicts),
         trends=trends.sections,
         levels=[t for a in ablations if (t := _levels_shown(a)).rows],
         best=[t for a in ablations if (t := _best_shown(sweep, a)).rows],
@@ -151,6 +160,11 @@ def _render(
         environment=_environment(sweep.manifests),
         spec=sweep.spec,
     )
+
+
+def _rules(verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
+    claims = [CLAIMS[name] for name in dict.fromkeys(v.id for v in verdicts) if name]
+    return [(f"{claim.id}, {claim.statement}", claim.rule) for claim in claims]
 
 
 def _inlined(svg: Path) -> str:

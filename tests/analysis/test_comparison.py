@@ -13,8 +13,9 @@ import pytest
 
 from analysis import load_sweep
 from analysis.cells import ablations_of
+from analysis.claims.axes import judge_axes
 from analysis.comparison import level_table, select_best, spread
-from analysis.verdicts import Word, judge
+from analysis.verdicts import Word
 
 Write = Callable[..., Any]
 
@@ -39,7 +40,7 @@ def optimizer_runs(
 
 def word(storage: Path) -> Word:
     sweep = load_sweep("planted", storage)
-    (verdict,) = judge(sweep, ablations_of(sweep))
+    (verdict,) = judge_axes(sweep, ablations_of(sweep))
     assert verdict.claim == "gamma depends on the optimizer"
     return verdict.word
 
@@ -75,7 +76,7 @@ def test_one_level_gives_no_verdict(storage: Path, write: Write, planted_run: ty
     runs = optimizer_runs(planted_run, {"sgd": (0.04, 0.02)})
     write(storage, runs, axes=("optimizer.name", "seed"))
     sweep = load_sweep("planted", storage)
-    assert judge(sweep, ablations_of(sweep)) == []
+    assert judge_axes(sweep, ablations_of(sweep)) == []
 
 
 def test_level_table_holds_means_and_intervals(
@@ -154,7 +155,7 @@ def test_best_settings_are_compared_with_each_other(
     runs = grid_of_settings(planted_run)
     write(storage, runs, axes=("optimizer.name", "learning_rate.base", "seed"))
     sweep = load_sweep("planted", storage)
-    found = judge(sweep, ablations_of(sweep))
+    found = judge_axes(sweep, ablations_of(sweep))
     assert [verdict.claim for verdict in found] == [
         "gamma depends on the optimizer",
         "gamma depends on the learning rate",

@@ -11,8 +11,9 @@ import pytest
 
 from analysis import load_sweep
 from analysis.cells import ablations_of
+from analysis.claims.judging import judge
 from analysis.trends import trend_table
-from analysis.verdicts import Verdict, Word, judge
+from analysis.verdicts import Verdict, Word
 from trainables.store import read_sealed, write_sealed
 
 Plant = Callable[..., list[Any]]
@@ -20,8 +21,10 @@ Write = Callable[..., Any]
 
 
 def verdicts(storage: Path) -> list[Verdict]:
+    """Those on the claims about the batch size."""
     sweep = load_sweep("planted", storage)
-    return judge(sweep, ablations_of(sweep))
+    found = judge(sweep, ablations_of(sweep))
+    return [verdict for verdict in found if verdict.id in ("C12", "C13")]
 
 
 def words(storage: Path) -> list[Word]:
