@@ -197,6 +197,7 @@ class ReplayLoop:
             layout=trajectory.flat.layout,
             reducer=self.reducer,
             reference=self.reference if reference is None else reference,
+            unused_rows=lambda: trajectory.task.unused_rows(trajectory.model),
         )
 
     def advance(
