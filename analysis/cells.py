@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.exclusion import Exclusion, exclusion_for
+from analysis.exclusion import Exclusion, exclusion_for, run_lengths
 from analysis.reduced import Reduced, reduced
 from analysis.reductions import part_means, values_of
 from analysis.runs import Sweep
@@ -123,16 +123,16 @@ def parts_of(sweep: Sweep, ablation: Ablation, columns: Sequence[str]) -> pd.Dat
     if f"{columns[0]}_mean" in ablation.parts.columns:
         names = [f"{name}_{what}" for name in columns for what in ("mean", "low", "high")]
         return ablation.parts.reindex(columns=["run_id", "part", "x", *names])
-    lengths = ablation.cells.set_index("run_id")[["num_steps", "steps_per_epoch"]].astype(int)
+    lengths = run_lengths(ablation.cells)
 
     def reduce(run_id: str, steps: pd.DataFrame) -> pd.DataFrame:
-        num_steps, steps_per_epoch = lengths.loc[run_id]
+        num_steps, steps_per_epoch = lengths[run_id]
         step, distance = steps["step"].to_numpy(), values_of(steps, "distance")
         kept = ablation.exclusion.kept_of_run(step, distance, num_steps, steps_per_epoch)
         values = {name: values_of(steps, name)[kept] for name in columns}
         return part_means(step[kept], values, num_steps).assign(run_id=run_id)
 
-    found = sweep.map_steps(reduce, [*columns, "distance"], lengths.index)
+    found = sweep.map_steps(reduce, [*columns, "distance"], list(lengths))
     return pd.concat(list(found.values()), ignore_index=True) if found else pd.DataFrame()
 
 

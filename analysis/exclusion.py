@@ -78,13 +78,14 @@ class Exclusion:
         `runs` has run_id, num_steps and steps_per_epoch of every run in `steps`; a distance floor
         needs the column distance.
         """
-        lengths = runs.set_index("run_id")[["num_steps", "steps_per_epoch"]].astype(int)
+        lengths = run_lengths(runs)
         mask = pd.Series(False, index=steps.index)
         for run_id, rows in steps.groupby("run_id", sort=False):
-            num_steps, steps_per_epoch = lengths.loc[run_id]
-            distance = rows.get("distance", pd.Series(np.nan, rows.index)).to_numpy(float)
+            num_steps, steps_per_epoch = lengths[str(run_id)]
+            distance = rows.get("distance", pd.Series(np.nan, rows.index))
             step = rows["step"].to_numpy()
-            mask[rows.index] = self.kept_of_run(step, distance, num_steps, steps_per_epoch)
+            floor: NDArray[np.float64] = np.asarray(distance, dtype=np.float64)
+            mask[rows.index] = self.kept_of_run(step, floor, num_steps, steps_per_epoch)
         return mask
 
     def describe(self) -> str:
@@ -147,3 +148,9 @@ def _same_steps(longest: int, num_steps: int) -> Exclusion:
 
 def _count(number: int, one: str, many: str) -> str:
     return f"the {one}" if number == 1 else f"the {many.format(number)}"
+
+
+def run_lengths(runs: pd.DataFrame) -> dict[str, tuple[int, int]]:
+    """Steps in all and steps per epoch of every run, by run_id."""
+    columns = (runs[name].astype(int) for name in ("num_steps", "steps_per_epoch"))
+    return {str(run_id): (n, s) for run_id, n, s in zip(runs["run_id"], *columns, strict=True)}

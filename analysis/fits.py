@@ -84,8 +84,10 @@ class PowerLaw:
 
     def factor(self, ratio: float) -> Interval:
         """The effect in y of multiplying x by `ratio`: ratio^exponent, with its interval."""
-        ends = [None if e is None else ratio**e for e in (self.exponent, self.low, self.high)]
-        return Interval(*ends, self.num_seeds, self.method)
+        mean, low, high = (
+            None if e is None else ratio**e for e in (self.exponent, self.low, self.high)
+        )
+        return Interval(mean, low, high, self.num_seeds, self.method)
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,8 @@ def _parts(term: str) -> list[str]:
 
 
 def _indicators(values: NDArray[Any]) -> Values:
-    return (values[:, None] == np.unique(values)[None, :]).astype(float)
+    indicators: Values = (values[:, None] == np.unique(values)[None, :]).astype(np.float64)
+    return indicators
 
 
 def _fit(y: Values, columns: list[Values]) -> tuple[float, int]:

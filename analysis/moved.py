@@ -93,11 +93,11 @@ def _of_ablation(ablation: Ablation) -> Iterator[tuple[Key, Interval]]:
                 if law.exponent is not None:
                     yield ("exponent", ablation.label, axis, str(group), "", measure), law.interval
     main = ablation.compared or ""
-    for (group, level), cells in ablation.cells.groupby(["group", "level"], sort=False):
+    for (part, name), rows in ablation.cells.groupby(["group", "level"], sort=False):
         for measure in (*COMPARED, *STRAIGHTNESS):
-            interval = interval_over_seeds(cells[measure].dropna().tolist())
+            interval = interval_over_seeds(rows[measure].dropna().tolist())
             if interval.mean is not None:
-                yield ("mean", ablation.label, main, str(group), str(level), measure), interval
+                yield ("mean", ablation.label, main, str(part), str(name), measure), interval
 
 
 def _row(key: Key, a: Interval | None, b: Interval | None) -> dict[str, Any]:

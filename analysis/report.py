@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from analysis.cells import Ablation, ablations_of, short_name
-from analysis.claims.judging import judge
-from analysis.claims.registry import CLAIMS
 from analysis.comparison import level_table, optimizer_axis, select_best
 from analysis.runs import Sweep
 from analysis.trend_report import Table, Trends, trends_of
@@ -46,7 +44,8 @@ def write_report(sweep: Sweep, out_dir: Path | str) -> Report:
     Raises:
         UserError: the spec's analysis options are wrong.
     """
-    # A second of imports, which those who only want the tables need not wait for.
+    # Seconds of imports, which those who only want the tables need not wait for.
+    from analysis.claims.judging import judge
     from analysis.figures.contract import save_figure
     from analysis.figures.registry import FIGURES
 
@@ -54,7 +53,8 @@ def write_report(sweep: Sweep, out_dir: Path | str) -> Report:
     ablations = ablations_of(sweep)
     verdicts = judge(sweep, ablations)
     trends = trends_of(ablations)
-    saved = (save_figure(kind, sweep, ablations, folder / "figures") for kind in FIGURES.values())
+    shown = [kind for kind in FIGURES.values() if kind.in_report]
+    saved = (save_figure(kind, sweep, ablations, folder / "figures") for kind in shown)
     figures = [figure for figure in saved if figure is not None]
     headline = headline_of(sweep, ablations, verdicts)
     summary = _summary(sweep, ablations, verdicts, trends, headline)
@@ -163,6 +163,8 @@ def _render(
 
 
 def _rules(verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
+    from analysis.claims.registry import CLAIMS
+
     claims = [CLAIMS[name] for name in dict.fromkeys(v.id for v in verdicts) if name]
     return [(f"{claim.id}, {claim.statement}", claim.rule) for claim in claims]
 

@@ -181,8 +181,7 @@ def export_table(sweep: Sweep, table: str, path: Path | str) -> None:
     if table not in names:
         raise UserError(f"no table '{table}'; there are: {', '.join(names)}")
     _check_ending(Path(path))
-    makers = {"epochs": lambda: sweep.epochs, "runs": lambda: sweep.runs, "steps": sweep.steps}
-    write_frame(path, makers[table]())
+    write_frame(path, sweep.steps() if table == "steps" else getattr(sweep, table))
 
 
 def write_frame(path: Path | str, frame: pd.DataFrame) -> None:

@@ -221,11 +221,11 @@ SECTIONS: dict[str, tuple[str, str, Callable[[pd.DataFrame], Table]]] = {
 """Name of the table: title, how to read it, and its text."""
 
 
-def _place(row: Mapping[str, Any]) -> str:
+def _place(row: Mapping[Any, Any]) -> str:
     return " ".join(text for text in (row["ablation"], row["group"]) if text)
 
 
-def _interval(row: Mapping[str, Any], mean: str, low: str, high: str) -> str:
+def _interval(row: Mapping[Any, Any], mean: str, low: str, high: str) -> str:
     if pd.isna(row[mean]):
         return "undefined"
     # Adding 0.0 turns a rounded -0.0 into 0.0.

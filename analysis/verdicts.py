@@ -93,7 +93,7 @@ def exact_word(data: Found) -> Word:
     return words.get(data.outcome, Word.INCONCLUSIVE)
 
 
-def outcomes_in_words(on_data: Outcome, on_null: Outcome, data: str = "the data") -> str:
+def outcomes_in_words(on_data: Outcome, on_null: Outcome, data: str = "the measurement") -> str:
     """Both outcomes in a clause."""
     too = " too" if on_data is on_null else ""
     return f"{data} {on_data.value} the rule, the null {on_null.value} it{too}"

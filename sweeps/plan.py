@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from geometry.probes.correlation import WindowOptions
 from sweeps.identity import identities
 from sweeps.keys import REGISTRIES, complete, leaf_key, value_at
 from sweeps.spec import Ablation, Analysis, SweepSpec, seed_key
@@ -225,7 +226,7 @@ class _Planner:
             steps_per_epoch = config.steps_per_epoch(num_train)
             num_steps = config.budget.num_steps(steps_per_epoch)
             config.check_length(num_steps, steps_per_epoch)
-            self._check_matrix_epochs(label, (num_steps - 1) // steps_per_epoch)
+            self._check_matrix_epochs(label, config, num_steps, steps_per_epoch)
         values = {name: value_at(config, name) for name in self._axes[label]}
         if "batch_size" in values or config.batch_size == "full":
             values["batch_size"] = config.examples_per_step(num_train)
@@ -250,14 +251,24 @@ class _Planner:
             analysis=ablation.analysis,
         )
 
-    def _check_matrix_epochs(self, label: str, last_epoch: int) -> None:
+    def _check_matrix_epochs(
+        self, label: str, config: RunConfig, num_steps: int, steps_per_epoch: int
+    ) -> None:
+        """Refuse epochs in which no whole window begins; each run by its own length."""
         analysis = self._spec.ablations[label].analysis or self._spec.analysis
-        for epoch in analysis.matrix_epochs:
-            if epoch > last_epoch:
-                raise UserError(
-                    f"analysis.matrix_epochs: there is no epoch {epoch}, the last is {last_epoch}; "
-                    f"give epochs from 0 to {last_epoch}"
-                )
+        for probe in config.probes:
+            options = probe.typed_options()
+            if not isinstance(options, WindowOptions):
+                continue
+            cadence = probe.cadence(steps_per_epoch)
+            last_start = (-(-num_steps // cadence) - options.window) * cadence
+            last = last_start // steps_per_epoch
+            for epoch in analysis.matrix_epochs:
+                if epoch > last:
+                    raise UserError(
+                        f"analysis.matrix_epochs: no window of {options.window} steps begins in "
+                        f"epoch {epoch} of a run of {num_steps} steps; give epochs from 0 to {last}"
+                    )
 
     def _config(self, label: str, settings: Tree) -> RunConfig:
         groups: dict[str, Tree] = {name: {} for name in self._fixed[label]}

@@ -88,7 +88,7 @@ def distributions(tuning: Tuning) -> dict[str, BaseDistribution]:
 
 def combinations(tuning: Tuning) -> list[dict[str, str]]:
     """Every point of a grid, levels as JSON."""
-    levels = [[json.dumps(level) for level in axis] for axis in tuning.space.values()]  # type: ignore[union-attr]
+    levels = [[json.dumps(level) for level in axis] for axis in tuning.space.values()]
     return [dict(zip(tuning.space, point, strict=True)) for point in itertools.product(*levels)]
 
 

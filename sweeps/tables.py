@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +27,9 @@ BYTES_PER_WEIGHT = 4
 VECTORS = 5
 """Weight-sized vectors of a replay besides optimizer slots and further references: weights,
 gradient, w*, w_t before the update, scratch (on the CPU the scratch is three blocks only)."""
+KINDS = ("figure", "section", "appendix")
+"""What of a paper a preset reproduces, in the order of the list."""
+FIGURE = re.compile(rf"(P\d) ({'|'.join(KINDS)})s? (\w+)")
 MIB = 2**20
 GIB = 2**30
 IDENTITIES = ("run", "trajectory")
@@ -33,13 +37,22 @@ IDENTITIES = ("run", "trajectory")
 
 
 def preset_lines() -> list[str]:
-    """A heading, and one line per preset."""
-    presets = [describe(name) for name in preset_names()]
+    """A heading, and one line per preset, in the order of the papers' figures."""
+    presets = sorted(map(describe, preset_names()), key=lambda p: (_place(p.figure), p.name))
     rows = [("preset", "title", "figure", "variants")]
     rows += [(p.name, p.title, p.figure or "-", ", ".join(p.variants) or "-") for p in presets]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     padded = ([cell.ljust(w) for cell, w in zip(row, widths, strict=True)] for row in rows)
     return ["  ".join(row).rstrip() for row in padded]
+
+
+def _place(figure: str) -> tuple[str, int, int, str]:
+    """A preset's place: by paper, kind and number; the rest of a paper; then what has none."""
+    found = FIGURE.match(figure)
+    if found is None:
+        return (figure[:2] if figure.startswith("P") else "~", len(KINDS), 0, figure)
+    paper, kind, number = found.groups()
+    return paper, KINDS.index(kind), int(number) if number.isdigit() else 0, figure
 
 
 def spec_text(spec: SweepSpec) -> str:

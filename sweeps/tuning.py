@@ -118,7 +118,7 @@ def _slots(asked: dict[str, float]) -> int:
     """Trials that fit at once; a searcher starts one at a time unless it is told (FACTS 1.7)."""
     import ray
 
-    there = ray.cluster_resources()
+    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return max(1, min(int(there.get(k.upper(), 0) // n) for k, n in asked.items() if n))
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from geometry.recorder import Recorder
-from trainables.checkpoint import Cadence, load_checkpoint, save_checkpoint
+from trainables.checkpoint import Cadence, Carried, load_checkpoint, save_checkpoint
 from trainables.job import Progress, RunJob, Workbench, drive
 from trainables.keepers import Keeper
 from trainables.measurement import Measurement
@@ -109,7 +109,7 @@ class ReferencePass:
             finished = self._finish(watched, step)
             if self._saves and self._cadence.due():
                 path = self._path / CHECKPOINT
-                carried = [*watched, *self._keepers]
+                carried: list[Carried] = [*watched, *self._keepers]
                 self._cadence.save(path, trajectory, carried, self.record.text())
             yield self._progress(step, max(open_ends), evaluated, finished)
             if self._diverged_before(step):
@@ -260,7 +260,8 @@ class ReferencePass:
             "config": self.bench.config.plain(),
             "record": self.record.plain(),
         }
-        files = ["config.yaml", *(kept.file for kept in (*self.record.ends, *self.record.kept))]
+        kept: list[End | Kept] = [*self.record.ends, *self.record.kept]
+        files = ["config.yaml", *(vector.file for vector in kept)]
         if (self._path / DRAWN).is_file():  # not there if the training diverged before that epoch
             files.append(DRAWN)
         self.bench.folder.write_manifest(values, files)

@@ -201,7 +201,10 @@ def kinds(
     mlp: float, resnet: float, *, null: bool = False, seeds: Sequence[int] = SEEDS
 ) -> list[PlantedRun]:
     """An MLP and a ResNet with those waves in gamma, and in the null too or not."""
-    axes = [{"model": {"name": "mlp"}}, {"model": {"name": "resnet18", "width": 2}}]
+    axes: list[dict[str, Any]] = [
+        {"model": {"name": "mlp"}},
+        {"model": {"name": "resnet18", "width": 2}},
+    ]
     levels = list(zip(axes, (0.05, 0.05), strict=True))
     nulls = (0.02, 0.02) if null else ()
     return planted(levels, nulls, waves=(mlp, resnet), seeds=seeds)

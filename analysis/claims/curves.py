@@ -25,7 +25,7 @@ WINDOWS = (2, 3, 5, 10)
 """Values of h that are compared; ours, around P2's 5."""
 ALIKE = 0.9
 """Correlation of the curves of two h [1]; ours, untuned."""
-FLICKER = 0.9 * (-1.0) ** TIME * np.sin(TIME / 20)
+FLICKER: Array = np.asarray(0.9 * (-1.0) ** TIME * np.sin(TIME / 20), dtype=np.float64)
 
 
 def curve(run: ClaimRun) -> Measures:

@@ -162,7 +162,7 @@ def planted(
 
 OPPOSED_LATE = np.where(TIME < 100, 0.9, -0.9)
 EARLY_LOSS = np.where(TIME < 90, 1 - TIME / 90, 0.0)
-WAVE = np.sin(TIME / 20)
+WAVE: Array = np.asarray(np.sin(TIME / 20), dtype=np.float64)
 ROUGH = np.where(TIME < 100, np.exp(0.1 * (-1.0) ** TIME), np.exp((-1.0) ** TIME))
 EVEN = np.exp(0.1 * (-1.0) ** TIME)
 JITTERED = np.where(np.isin(TIME, (50,)), 100.0, 1.0)

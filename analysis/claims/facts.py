@@ -25,6 +25,7 @@ class Facts:
     axes: Mapping[str, Any]
     num_steps: int
     steps_per_epoch: int
+    ablations: tuple[str, ...] = ()
     columns: frozenset[str] = frozenset()
     status: str = "done"
     replay_exact: bool | None = None
@@ -40,8 +41,8 @@ class Facts:
 
     @property
     def setting(self) -> str:
-        """The values of all other axes."""
-        return self.setting_without()
+        """The values of all other axes, and the length: ablations may share axes, not steps."""
+        return ", ".join(filter(None, [self.setting_without(), f"{self.num_steps} steps"]))
 
     def setting_without(self, *fields: str) -> str:
         """The setting, without the axes that begin with one of those fields."""
@@ -79,6 +80,7 @@ def facts_of(
         axes={name: plain_label(value) for name, value in planned["axes"].items()},
         num_steps=int(values.get("num_steps") or planned.get("num_steps") or 0),
         steps_per_epoch=int(values.get("steps_per_epoch") or planned.get("steps_per_epoch") or 1),
+        ablations=tuple(planned.get("ablations", ())),
         columns=frozenset(columns),
         status=values.get("status", "unfinished"),
         replay_exact=values.get("replay_exact"),

@@ -59,7 +59,8 @@ def guaranteed(run: ClaimRun) -> Measures:
     squared, rate = run.whole("distance") ** 2, run.whole("learning_rate")
     rsi, bound = run.whole("rsi"), run.whole("error_bound")
     best, gamma = run.whole("local_lr"), run.whole("gamma")
-    with np.errstate(divide="ignore", invalid="ignore"):
+    # a bound that overflows is none: nothing exceeds infinity
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         at_best = 1 - 2 * best * rsi + (best * bound) ** 2
         residual = _maximum(np.abs(at_best - (1 - gamma**2)))
         least, most = np.nanmin(rsi), np.nanmax(bound)

@@ -86,7 +86,9 @@ def verdicts_of(claim: Claim, study: Study) -> Iterator[Verdict]:
     on_data = on_data or [Found(Outcome.UNDEFINED, "")]
     if claim.null is Null.EXACT:
         for data in on_data:
-            yield _verdict(claim, data, exact_word(data), data.why or f"the data {_does(data)}")
+            yield _verdict(
+                claim, data, exact_word(data), data.why or f"the measurement {_does(data)}"
+            )
         return
     on_null = _on_null(claim, study)
     for data in on_data:
@@ -160,7 +162,7 @@ def _listed(found: Sequence[Found] | Found) -> Sequence[Found]:
 
 def _why(claim: Claim, data: Found, null: Found) -> str:
     if claim.null is Null.SILENT:
-        return f"the data {_does(data)}; {claim.null.value}"
+        return f"the measurement {_does(data)}; {claim.null.value}"
     words = outcomes_in_words(data.outcome, null.outcome)
     if data.strict is None or data.outcome is not Outcome.PASS:
         return words
@@ -176,7 +178,7 @@ _STRICT = {
 
 
 def _does(data: Found) -> str:
-    return f"{data.outcome.value} the rule".replace("has no value for the rule", "have no value")
+    return f"{data.outcome.value} the rule".replace("no value for the rule", "no value")
 
 
 def _verdict(claim: Claim, data: Found, word: Word, why: str, missing: str = "") -> Verdict:

@@ -90,7 +90,7 @@ def full(num_steps: int, values: ArrayLike) -> NDArray[np.float64]:
     return np.broadcast_to(np.asarray(values, dtype=float), (num_steps,)).copy()
 
 
-def jitter(seed: int) -> float:
+def jitter(seed: float) -> float:
     """The factor of a seed, near 1; their mean over SEEDS is 1."""
     return 1 + JITTER * (seed - 1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -98,7 +99,7 @@ PlantedCases = dict[Word, Callable[[], Sequence[PlantedRun]]]
 
 
 def planted(
-    negative: Iterable[int], *, held_out: bool = False, **config: object
+    negative: Iterable[int], *, held_out: bool = False, **config: Any
 ) -> Sequence[PlantedRun]:
     """Runs with gamma = .05 but at some steps; with held-out gradients whose gamma is positive."""
     found = []
@@ -126,7 +127,7 @@ def settings(share: float, spread: float = 0.01) -> Sequence[PlantedRun]:
     return found
 
 
-def cases(negative: Iterable[int], **config: object) -> PlantedCases:
+def cases(negative: Iterable[int], **config: Any) -> PlantedCases:
     """No negative step, with and without held-out gradients, and the negative ones given."""
     return {
         Word.BEYOND: partial(planted, (), held_out=True, **config),
@@ -135,13 +136,15 @@ def cases(negative: Iterable[int], **config: object) -> PlantedCases:
     }
 
 
-def mixed(**config: object) -> Sequence[PlantedRun]:
+def mixed(**config: Any) -> Sequence[PlantedRun]:
     """Runs that disagree: one has an early negative step."""
     clean, bad = planted((), **config), planted((10,), **config)
     return [clean[0], bad[1], clean[2]]
 
 
 COLUMNS = ("steps.gamma", "steps.null_gamma")
+CIFAR: dict[str, Any]
+IMAGENET: dict[str, Any]
 CIFAR, IMAGENET = {"data": {"name": "cifar10"}}, {"data": {"name": "imagenet"}}
 
 CLAIMS = (

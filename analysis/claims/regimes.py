@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -165,8 +166,10 @@ def two_regimes(interpolating: float, other: float, null: float = 0.0) -> list[P
     return found
 
 
+CIFAR: dict[str, Any]
+IMAGENET: dict[str, Any]
 CIFAR, IMAGENET = {"data": {"name": "cifar10"}}, {"data": {"name": "imagenet"}}
-WIKITEXT = {"data": {"name": "wikitext2"}}
+WIKITEXT: dict[str, Any] = {"data": {"name": "wikitext2"}}
 FAR = np.full(STEPS, 5.0)
 
 

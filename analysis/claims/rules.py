@@ -80,18 +80,25 @@ def pairs(
     second: object,
     *fields: str,
 ) -> list[Pair]:
-    """Runs at two levels that differ in nothing else: same seed, same other axes.
+    """Runs at two levels that differ in nothing else: same ablation, same seed, same other axes.
 
     `fields` are those that the level is made of. An axis that has one value per level goes with it
     (a learning rate that goes with the optimizer) and counts as part of the level.
     """
     chosen = [run for run in runs if level(run.facts) in (first, second)]
-    dependent = _dependent_axes(chosen, level)
-    found: dict[tuple[str, str], dict[object, Measured]] = defaultdict(dict)
-    for run in chosen:
-        key = run.facts.setting_without(*fields, *dependent), run.facts.seed
-        found[key].setdefault(level(run.facts), run)
-    return [(both[first], both[second]) for both in found.values() if len(both) == 2]
+    found: dict[tuple[str, str], Pair] = {}
+    for label in dict.fromkeys(name for run in chosen for name in run.facts.ablations):
+        within_label = [run for run in chosen if label in run.facts.ablations]
+        dependent = _dependent_axes(within_label, level)
+        places: dict[tuple[str, str], dict[object, Measured]] = defaultdict(dict)
+        for run in within_label:
+            key = run.facts.setting_without(*fields, *dependent), run.facts.seed
+            places[key].setdefault(level(run.facts), run)
+        for both in places.values():
+            if len(both) == 2:
+                pair = both[first], both[second]
+                found[pair[0].facts.run_id, pair[1].facts.run_id] = pair
+    return list(found.values())
 
 
 def _dependent_axes(runs: Sequence[Measured], level: Callable[[Facts], object]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -133,7 +134,8 @@ def constant(value: float) -> Callable[[Array], Array]:
 
 def sawtooth(left: Array, amplitude: float) -> Array:
     """A gamma of mean .02 that goes up and down from step to step."""
-    return 0.02 * (1 + amplitude * (-1.0) ** np.arange(len(left)))
+    signs: Array = np.where(np.arange(len(left)) % 2 == 0, 1.0, -1.0)
+    return 0.02 * (1 + amplitude * signs)
 
 
 def power(level: float, exponent: float) -> Callable[[Array], Array]:
@@ -149,7 +151,7 @@ def noisy(amplitude: float, dimension: float) -> Sequence[PlantedRun]:
 
 
 COLUMNS = ("steps.gamma", "steps.null_gamma")
-CIFAR = {"data": {"name": "cifar10"}}
+CIFAR: dict[str, Any] = {"data": {"name": "cifar10"}}
 
 CLAIMS = (
     Claim(

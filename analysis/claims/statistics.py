@@ -90,4 +90,5 @@ def last_over_middle(values: Array) -> float:
 
 def to_come(run: ClaimRun) -> Array:
     """T - t at the middle of every kept epoch."""
-    return run.facts.num_steps - (run.kept_epochs + 0.5) * run.facts.steps_per_epoch
+    left = run.facts.num_steps - (run.kept_epochs + 0.5) * run.facts.steps_per_epoch
+    return np.asarray(left, dtype=np.float64)

@@ -25,12 +25,18 @@ class FigureKind:
 
     `table` decides what is drawn, and about missing and undefined values; an empty table means
     that the sweep has nothing for this figure. `draw` adds no knowledge: it gets that table only.
+    `paper` names the papers' figures that this kind draws, as paper and number: P1 4-left.
+    `over` gives the same figure over another x-axis; None where the figure has no choice of one.
+    `in_report` is False for one that shows what others in the report do, in another way.
     """
 
     name: str
     meaning: str
     table: Callable[[Sweep, Sequence[Ablation]], pd.DataFrame]
     draw: Callable[[pd.DataFrame], Figure]
+    paper: tuple[str, ...] = ()
+    over: Callable[[str], FigureKind] | None = None
+    in_report: bool = True
 
 
 @dataclass(frozen=True)
@@ -49,8 +55,11 @@ def save_figure(
 ) -> SavedFigure | None:
     """Write NAME.png, NAME.svg and NAME.csv (the table); None if there is nothing to draw."""
     table = kind.table(sweep, ablations)
-    if table.empty:
-        return None
+    return None if table.empty else save_table(kind, table, folder)
+
+
+def save_table(kind: FigureKind, table: pd.DataFrame, folder: Path) -> SavedFigure:
+    """Draw a table that is not empty and write NAME.png, NAME.svg and NAME.csv."""
     paths = {ending: folder / f"{kind.name}.{ending}" for ending in ("png", "svg", "csv")}
     with style():
         figure = kind.draw(table)

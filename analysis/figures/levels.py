@@ -22,7 +22,7 @@ def levels_of(sweep: Sweep, ablations: Sequence[Ablation]) -> pd.DataFrame:
     tables = [
         level_table(ablation).assign(axis=short_name(ablation.compared or "setting"))
         for ablation in ablations
-        if ablation.compared != "batch_size" and not ablation.cells.empty
+        if ablation.compared != "batch_size" and ablation.cells["gamma"].notna().any()
     ]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 

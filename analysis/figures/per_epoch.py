@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,18 +10,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from analysis.cells import Ablation, ordered, parts_of, short_name
 from analysis.figures.contract import FigureKind
 from analysis.figures.style import (
     NULL_GREY,
-    grid,
     level_colours,
     level_text,
     log_axis,
     name_axes,
+    stacked_grid,
 )
+from analysis.figures.x_axes import X_AXES, check_x_axis, dress, placed
 from analysis.runs import Sweep
 
 NULLS = {"gamma": "null_gamma"}
@@ -38,24 +38,30 @@ MIN_EPOCHS = 5
 """Fewer points than that show no course; ours, untuned."""
 
 
-def curve_table(column: str, sweep: Sweep, ablations: Sequence[Ablation]) -> pd.DataFrame:
-    """One row per ablation, group, level and kept part of the run, over the level's seeds.
+def curve_table(
+    columns: Sequence[str], sweep: Sweep, ablations: Sequence[Ablation], x: str | None = None
+) -> pd.DataFrame:
+    """One row per quantity, ablation, group, level and kept part of the run, over the seeds.
 
     Columns: quantity, ablation, group, level, axis, x_name, part, x, mean (over seeds of the mean
     over the part's steps), low and high (smallest and largest value at any step and seed, P1
     figure 1), null (mean of the null model; missing where there is none), num_runs.
     A part is an epoch, drawn at its number, counted from 0 (the paper's count from 1), and kept if
     all its steps are. Where runs of one length in steps differ in epochs, or one has fewer than
-    MIN_EPOCHS to show, parts are fiftieths of the run, drawn at the middle of their kept steps.
+    MIN_EPOCHS to show, or `x` names another x-axis (see X_AXES), parts are fiftieths of the run,
+    drawn at the middle of their kept steps.
     """
-    rows = [_ablation_rows(column, sweep, ablation) for ablation in ablations]
+    rows = [
+        _ablation_rows(column, sweep, ablation, x) for ablation in ablations for column in columns
+    ]
     rows = [table for table in rows if not table.empty]
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["quantity"])
 
 
-def draw_curves(table: pd.DataFrame, log_y: bool) -> Figure:
-    """One panel per ablation and group, one curve and band per level, nulls in grey."""
-    panels = list(table.groupby(["ablation", "group"], sort=False))
+def draw_curves(table: pd.DataFrame, log_y: Mapping[str, bool]) -> Figure:
+    """Per ablation and group a panel for each quantity; a curve and band per level, nulls grey."""
+    stacks = list(table.groupby(["ablation", "group"], sort=False))
+    quantities = [name for name in log_y if (table["quantity"] == name).any()]
     colours = {
         (str(axis), level): colour
         for axis, rows in table.groupby("axis", sort=False)
@@ -63,37 +69,59 @@ def draw_curves(table: pd.DataFrame, log_y: bool) -> Figure:
     }
     has_null = bool(table["null"].notna().any())
     legend_rows = -(-(len(colours) + has_null) // LEGEND_COLUMNS)
-    layout = grid(len(panels), legend_rows)
-    for axes, ((ablation, group), rows) in zip(layout.panels, panels, strict=True):
-        axis = str(rows["axis"].iloc[0])
-        for level, curve in rows.groupby("level", sort=False, dropna=False):
-            _curve(axes, curve, colours[axis, level])
+    layout, panels = stacked_grid(len(stacks), len(quantities), legend_rows)
+    for stack, ((ablation, group), own) in zip(panels, stacks, strict=True):
         title = ", ".join(text for text in (str(ablation), str(group)) if text)
-        _label(axes, rows, title, log_y)
+        for axes, quantity in zip(stack, quantities, strict=True):
+            rows = own[own["quantity"] == quantity]
+            for level, curve in rows.groupby("level", sort=False, dropna=False):
+                _curve(axes, curve, colours[str(curve["axis"].iloc[0]), level])
+            _label(axes, own, title if axes is stack[0] else "", quantity, log_y[quantity])
     layout.legend(_handles(colours, has_null), LEGEND_COLUMNS)
     return layout.figure
 
 
-def per_epoch(column: str, log_y: bool, meaning: str) -> FigureKind:
+def per_epoch(column: str, log_y: bool, meaning: str, paper: tuple[str, ...] = ()) -> FigureKind:
     """The figure of one column of the steps table along training."""
+    return courses(column, {column: log_y}, meaning, paper)
+
+
+def courses(
+    name: str,
+    log_y: Mapping[str, bool],
+    meaning: str,
+    paper: tuple[str, ...] = (),
+    levels: Callable[[Ablation], Ablation] | None = None,
+    x: str | None = None,
+    in_report: bool = True,
+) -> FigureKind:
+    """The figure of several columns along training, one above the other.
+
+    `log_y` says for each column whether its axis is logarithmic; `levels` gives the ablations other
+    levels than those of the sweep; `x` names the x-axis.
+    """
+
+    def table(sweep: Sweep, ablations: Sequence[Ablation]) -> pd.DataFrame:
+        own = ablations if levels is None else [levels(ablation) for ablation in ablations]
+        return curve_table(list(log_y), sweep, own, x)
+
     return FigureKind(
-        name=column,
+        name=name,
         meaning=meaning,
-        table=partial(curve_table, column),
+        table=table,
         draw=partial(draw_curves, log_y=log_y),
+        paper=paper,
+        over=lambda x: courses(name, log_y, meaning, paper, levels, check_x_axis(x), in_report),
+        in_report=in_report,
     )
 
 
-def _ablation_rows(column: str, sweep: Sweep, ablation: Ablation) -> pd.DataFrame:
+def _ablation_rows(
+    column: str, sweep: Sweep, ablation: Ablation, x_name: str | None
+) -> pd.DataFrame:
     null = NULLS.get(column, f"null_{column}")
     place = ablation.cells[["run_id", "level", "group", "num_steps", "steps_per_epoch"]]
-    parts = _epochs(column, null, sweep, ablation)
-    over_steps = ablation.equal_steps and place["steps_per_epoch"].nunique() > 1
-    if over_steps or parts.groupby("run_id").size().reindex(place["run_id"]).min() < MIN_EPOCHS:
-        parts = _equal_parts(column, null, sweep, ablation)
-        if not over_steps:
-            lengths = place.set_index("run_id")["steps_per_epoch"].astype(float)
-            parts["x"] /= parts["run_id"].map(lengths)
+    parts, x_name = _parts(column, null, sweep, ablation, x_name)
     rows = place.merge(parts, on="run_id").dropna(subset=["mean"])
     if rows.empty:
         return rows
@@ -106,8 +134,24 @@ def _ablation_rows(column: str, sweep: Sweep, ablation: Ablation) -> pd.DataFram
         num_runs=("run_id", "size"),
     )
     axis = short_name(ablation.compared or "")
-    names = {"quantity": column, "ablation": ablation.label, "axis": axis}
-    return table.reset_index().assign(**names, x_name="step" if over_steps else "epoch")
+    names = {"quantity": column, "ablation": ablation.label, "axis": axis, "x_name": x_name}
+    return table.reset_index().assign(**names)
+
+
+def _parts(
+    column: str, null: str, sweep: Sweep, ablation: Ablation, x_name: str | None
+) -> tuple[pd.DataFrame, str]:
+    """The parts of every run, and the name of their x-axis."""
+    if x_name is None:
+        cells = ablation.cells
+        over_steps = ablation.equal_steps and cells["steps_per_epoch"].nunique() > 1
+        epochs = _epochs(column, null, sweep, ablation)
+        counts = epochs.groupby("run_id").size().reindex(cells["run_id"])
+        if not over_steps and not counts.min() < MIN_EPOCHS:
+            return epochs, "epoch"
+        x_name = "step" if over_steps else "epoch"
+    parts = _equal_parts(column, null, sweep, ablation)
+    return placed(sweep, ablation, parts, x_name), x_name
 
 
 def _epochs(column: str, null: str, sweep: Sweep, ablation: Ablation) -> pd.DataFrame:
@@ -139,7 +183,7 @@ def _equal_parts(column: str, null: str, sweep: Sweep, ablation: Ablation) -> pd
 
 
 def _curve(axes: Axes, rows: pd.DataFrame, colour: Any) -> None:
-    rows = rows.sort_values("x")
+    rows = rows.sort_values("part")
     x = rows["x"].to_numpy(float)
     low, high = rows["low"].to_numpy(float), rows["high"].to_numpy(float)
     axes.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
@@ -147,11 +191,10 @@ def _curve(axes: Axes, rows: pd.DataFrame, colour: Any) -> None:
     axes.plot(x, rows["mean"].to_numpy(float), color=colour)
 
 
-def _label(axes: Axes, rows: pd.DataFrame, title: str, log_y: bool) -> None:
-    x_name, column = str(rows["x_name"].iloc[0]), str(rows["quantity"].iloc[0])
-    if x_name == "epoch":
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    name_axes(axes, title, f"{x_name} (from 0)", SYMBOLS.get(column, column))
+def _label(axes: Axes, own: pd.DataFrame, title: str, quantity: str, log_y: bool) -> None:
+    x_name, rows = str(own["x_name"].iloc[0]), own[own["quantity"] == quantity]
+    name_axes(axes, title, X_AXES[x_name].label, SYMBOLS.get(quantity, quantity))
+    dress(axes, x_name)
     means = rows["mean"].dropna()
     if log_y and (means > 0).any():
         # A minimum at or below zero would stretch a logarithmic axis without end.

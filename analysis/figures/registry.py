@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+from analysis.figures import paths
+from analysis.figures.both_views import BOTH_VIEWS
 from analysis.figures.contract import FigureKind
+from analysis.figures.correlation_batch_size import CORRELATION_BATCH_SIZE
+from analysis.figures.correlation_schedule import CORRELATION_SCHEDULE
+from analysis.figures.correlation_windows import CORRELATION_WINDOWS
 from analysis.figures.level_sets import LEVEL_SETS
 from analysis.figures.levels import LEVELS
-from analysis.figures.per_epoch import per_epoch
+from analysis.figures.predicted import PREDICTED
+from analysis.figures.schedules import SCHEDULES
+from analysis.figures.sign_shifts import SIGN_SHIFTS
 from analysis.figures.trend import TREND
 
 FIGURES: dict[str, FigureKind] = {
     kind.name: kind
     for kind in (
-        per_epoch(
-            "gamma",
-            False,
-            "gamma along training: mean over the steps of each epoch (of each fiftieth of the run, "
-            "where epochs do not compare), band from minimum to maximum, null model dashed",
-        ),
+        paths.GAMMA,
+        paths.GAMMA_BY_SEED,
         TREND,
         LEVELS,
         LEVEL_SETS,
-        per_epoch("distance", True, "distance to the final weights"),
-        per_epoch("rsi", True, "restricted secant inequality, <G_t, w_t - w*> / ||w_t - w*||^2"),
-        per_epoch("error_bound", True, "error bound, ||G_t|| / ||w_t - w*||"),
-        per_epoch("local_lr", True, "locally optimal step size, <G_t, w_t - w*> / ||G_t||^2"),
+        paths.DISTANCE,
+        PREDICTED,
+        paths.GEOMETRY,
+        paths.RSI_AND_ERROR_BOUND,
+        paths.RSI_AND_ERROR_BOUND_BY_SEED,
+        paths.RSI_AND_GAMMA,
+        paths.RSI_ALONE,
+        paths.ERROR_BOUND_ALONE,
+        paths.LOCAL_LR,
+        CORRELATION_WINDOWS,
+        CORRELATION_SCHEDULE,
+        SIGN_SHIFTS,
+        CORRELATION_BATCH_SIZE,
+        SCHEDULES,
+        BOTH_VIEWS,
     )
 }
+"""By name, in the order of the report."""

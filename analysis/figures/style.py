@@ -10,6 +10,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
@@ -76,18 +77,26 @@ def grid(num_panels: int, legend_rows: int, columns: int = MAX_COLUMNS) -> Grid:
     return Grid(figure, panels)
 
 
-def paired_grid(num_pairs: int, legend_rows: int) -> tuple[Grid, list[tuple[Axes, Axes]]]:
-    """Pairs of panels, one above the other, at most MAX_COLUMNS pairs abreast."""
-    columns = min(num_pairs, MAX_COLUMNS)
-    bands = math.ceil(num_pairs / columns)
-    layout = grid(2 * bands * columns, legend_rows, columns)
-    uppers = [2 * columns * (pair // columns) + pair % columns for pair in range(num_pairs)]
-    pairs = [(layout.panels[upper], layout.panels[upper + columns]) for upper in uppers]
-    used = {id(panel) for pair in pairs for panel in pair}
+def stacked_grid(
+    num_stacks: int, height: int, legend_rows: int
+) -> tuple[Grid, list[tuple[Axes, ...]]]:
+    """Stacks of `height` panels, one above the other, at most MAX_COLUMNS stacks abreast."""
+    columns = min(num_stacks, MAX_COLUMNS)
+    bands = math.ceil(num_stacks / columns)
+    layout = grid(height * bands * columns, legend_rows, columns)
+    tops = [height * columns * (stack // columns) + stack % columns for stack in range(num_stacks)]
+    stacks = [tuple(layout.panels[top + columns * i] for i in range(height)) for top in tops]
+    used = {id(panel) for stack in stacks for panel in stack}
     for panel in layout.panels:
         if id(panel) not in used:
             panel.remove()
-    return layout, pairs
+    return layout, stacks
+
+
+def paired_grid(num_pairs: int, legend_rows: int) -> tuple[Grid, list[tuple[Axes, Axes]]]:
+    """Pairs of panels, one above the other, at most MAX_COLUMNS pairs abreast."""
+    layout, stacks = stacked_grid(num_pairs, 2, legend_rows)
+    return layout, [(upper, lower) for upper, lower in stacks]
 
 
 def name_axes(axes: Axes, title: str, x_name: str, y_name: str) -> None:
@@ -102,15 +111,26 @@ def name_axes(axes: Axes, title: str, x_name: str, y_name: str) -> None:
 def log_axis(axes: Axes) -> None:
     """A logarithmic y axis with ticks in plain numbers, at powers of ten or between them."""
     axes.set_yscale("log", nonpositive="clip")
-    low, high = axes.get_ylim()
+    plain_ticks(axes.yaxis, *axes.get_ylim())
+
+
+def plain_ticks(axis: Axis, low: float, high: float) -> None:
+    """Ticks of a logarithmic axis in plain numbers, at powers of ten or between them."""
     if high / low < 20:
         # Less than that may show no power of ten at all.
         decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
         named = [n * 10.0**k for k in decades for n in BETWEEN_DECADES]
         ticks = [tick for tick in named if low <= tick <= high]
-        axes.set_yticks(ticks if len(ticks) > 2 else MaxNLocator(4).tick_values(low, high)[1:-1])
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
+        axis.set_ticks(ticks if len(ticks) > 2 else MaxNLocator(4).tick_values(low, high)[1:-1])
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    axis.set_minor_locator(NullLocator())
+
+
+def _short(value: float) -> str:
+    if 0.001 <= abs(value) < 10_000:
+        return f"{value:g}"
+    mantissa, exponent = f"{value:e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
 
 
 def level_colours(levels: Sequence[Any]) -> dict[Any, Any]:

@@ -13,13 +13,13 @@ import typer
 
 # The order of the imports is that of --help.
 # isort: off
-from sweeps.cli import running, tuning, analysing, upkeep
+from sweeps.cli import running, tuning, analysing, claims, upkeep
 
 # isort: on
 from sweeps.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, app
 from sweeps.cli.output import typed
 
-__all__ = ["analysing", "main", "running", "tuning", "upkeep"]
+__all__ = ["analysing", "claims", "main", "running", "tuning", "upkeep"]
 
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 """That of click, or of the copy of click that newer versions of typer carry."""

@@ -58,7 +58,11 @@ def stored(
 ) -> tuple[Places, str]:
     """The places that were asked for, and the sweep's name in that storage."""
     from sweeps.places import places
-    from sweeps.plan_store import stored_name
 
     here = places(storage, tracking_uri)
+    if scale == "full" and variant is None and sweep in here.store.sweep_names():
+        return here, sweep
+    # Presets and files are read by what imports torch: three seconds, for those who need it.
+    from sweeps.plan_store import stored_name
+
     return here, stored_name(here.store, sweep, scale, variant)

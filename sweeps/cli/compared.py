@@ -29,13 +29,13 @@ def print_moved(moved: Moved) -> None:
         out.print(text, soft_wrap=True)
 
 
-def _name(row: dict[str, Any]) -> str:
+def _name(row: dict[Any, Any]) -> str:
     place = " ".join(text for text in (row["ablation"], row["group"]) if text)
     level = f" {row['level']}" if row["level"] else ""
     return f"{place}: {row['kind']} of {row['measure']}, {row['axis']}{level}"
 
 
-def _interval(row: dict[str, Any], side: str) -> str:
+def _interval(row: dict[Any, Any], side: str) -> str:
     low, high = row[f"{side}_low"], row[f"{side}_high"]
     ends = "" if math.isnan(low) else f" [{low:.3g}, {high:.3g}]"
     return f"{row[side]:.3g}{ends}"

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.benchmarks.harness import machine, print_table, run_python
+from tests.benchmarks.harness import print_table, run_python
 from trainables.store import Store, write_sealed, write_table
 from trainables.tables import epochs_table, step_columns, steps_table
 
@@ -46,11 +46,13 @@ spent["GiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 print(json.dumps(spent))
 """
 PARTS = {
-    "epochs table": "timed('work', lambda: sweep.epochs)",
-    "one figure": "timed('work', lambda: analysis.save_figures(sweep, ['gamma'], sys.argv[2]))",
-    "full report": "timed('work', lambda: analysis.write_report(sweep, sys.argv[2]))",
-}
-LIMITS = {"epochs table": "< 10 s", "one figure": "< 3 s", "full report": "< 60 s, < 3 GB"}
+    "epochs table": ("timed('work', lambda: sweep.epochs)", "< 10 s"),
+    "full report": ("timed('work', lambda: analysis.write_report(sweep, sys.argv[2]))",
+                    "< 60 s, < 3 GB"),
+    "one figure": ("timed('work', lambda: analysis.figure(sweep, 'gamma').savefig('gamma.png'))",
+                   "< 3 s"),
+}  # fmt: skip
+"""What is timed, and its limit. The figure is of a finished sweep: one that has its report."""
 
 
 @pytest.fixture(scope="module")
@@ -63,16 +65,19 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def test_a_thousand_runs(storage: Path, tmp_path: Path) -> None:
     rows = []
-    for name, code in PARTS.items():
+    for name, (code, limit) in PARTS.items():
+        if name != "one figure":
+            shutil.rmtree(Store(storage).sweep("thousand").path / "cache", ignore_errors=True)
         script = MEASURED.replace("CODE", code)
         spent = json.loads(run_python(["-c", script, storage, tmp_path], tmp_path).stdout)
-        figures = [spent[key] for key in ("import", "runs", "work", "GiB")]
-        rows.append([name, *(f"{value:.2f}" for value in figures), LIMITS[name]])
+        total = sum(spent[key] for key in ("import", "runs", "work"))
+        figures = [*(spent[key] for key in ("import", "runs", "work")), total, spent["GiB"]]
+        rows.append([name, *(f"{value:.2f}" for value in figures), limit])
     print_table(
         f"{NUM_RUNS:,} runs of {NUM_STEPS:,} steps (limits: 1,000 runs, two cores)",
-        ["what", "import [s]", "runs table [s]", "itself [s]", "peak [GiB]", "limit"],
+        ["what", "import [s]", "runs table [s]", "itself [s]", "in all [s]", "peak [GiB]", "limit"],
         rows,
-        f"The runs table's own limit is 2 s. Each row is a process of its own. {machine()}",
+        "Each row is a process of its own. The runs table's own limit is 2 s.",
     )
 
 
@@ -125,8 +130,8 @@ def _write_run(
     store: Store, entry: dict[str, Any], steps: pd.DataFrame, epochs: pd.DataFrame
 ) -> None:
     folder, run_id, config = store.run(entry["run_id"]), entry["run_id"], entry["config"]
-    factor = 1 + 0.01 * np.random.default_rng(config["seed"]).standard_normal()
-    factor *= config["learning_rate"]["base"] ** 0.1
+    noise = np.random.default_rng(int(run_id, 16)).standard_normal()
+    factor = config["learning_rate"]["base"] ** 0.1 * (1 + 0.01 * noise)
     files = {
         "steps.parquet": steps.assign(run_id=run_id, gamma=steps["gamma"] * factor),
         "epochs.parquet": epochs.assign(run_id=run_id, gamma_mean=epochs["gamma_mean"] * factor),

@@ -239,10 +239,20 @@ def test_version(optpath: Optpath) -> None:
 
 def test_list_has_one_whole_line_for_every_preset(optpath: Optpath) -> None:
     lines = optpath("list").lines[1:]
-    assert [line.split()[0] for line in lines] == preset_names()
-    for line, name in zip(lines, preset_names(), strict=True):
+    names = [line.split()[0] for line in lines]
+    assert sorted(names) == preset_names()
+    for line, name in zip(lines, names, strict=True):
         assert describe(name).title in line
         assert describe(name).figure in line
+
+
+def test_list_stands_in_the_order_of_the_papers_figures(optpath: Optpath) -> None:
+    names = [line.split()[0] for line in optpath("list").lines[1:]]
+    papers = [describe(name).figure[:2] for name in names]
+    assert papers == sorted(papers, key=lambda paper: {"P1": 0, "P2": 1}.get(paper, 2))
+    first = names.index("gd-cnn")
+    assert names[first : first + 4] == ["gd-cnn", "gd-vgg16", "gd-resnet18", "gd-resnet34"]
+    assert names.index("gd-sign-shift") < names.index("gawu-vs-wu") < names.index("gd-small-lr")
 
 
 def test_list_has_one_line_for_every_preset_on_a_narrow_terminal(
@@ -251,7 +261,7 @@ def test_list_has_one_line_for_every_preset_on_a_narrow_terminal(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "60")
     plain = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in optpath("list").lines]
-    assert [line.split()[0] for line in plain[1:]] == preset_names()
+    assert sorted(line.split()[0] for line in plain[1:]) == preset_names()
     assert max(map(len, plain)) <= 60
 
 

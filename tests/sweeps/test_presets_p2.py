@@ -282,13 +282,19 @@ def test_a_smoke_scale_trains_on_a_few_images_and_names_its_stand_ins(preset: st
 
 
 def test_a_matrix_of_an_epoch_that_does_not_exist_is_refused() -> None:
-    spec = load_spec("gd-cnn", ["analysis.matrix_epochs=0,1500"])
-    match = r"command line: analysis.matrix_epochs: there is no epoch 1500, the last is 1499; give"
-    with pytest.raises(UserError, match=match):
+    make_plan(load_spec("gd-cnn", ["analysis.matrix_epochs=0,1495"]), Path("unused"),
+              num_train=published_size)  # fmt: skip
+    spec = load_spec("gd-cnn", ["analysis.matrix_epochs=0,1496"])
+    match = (
+        r"command line: analysis\.matrix_epochs: no window of 5 steps begins in epoch 1496 of a "
+    )
+    with pytest.raises(UserError, match=match + "run of 1500 steps; give epochs from 0 to 1495"):
         make_plan(spec, Path("unused"), num_train=published_size)
     shorter = load_spec("gd-cnn", ["budget.epochs=10"])
-    match = r"gd-cnn\.yaml: ablations.seeds: analysis.matrix_epochs: there is no epoch 674"
-    with pytest.raises(UserError, match=match):
+    match = (
+        r"gd-cnn\.yaml: ablations\.seeds: analysis\.matrix_epochs: no window of 5 steps begins in"
+    )
+    with pytest.raises(UserError, match=match + " epoch 674 of a run of 10 steps"):
         make_plan(shorter, Path("unused"), num_train=published_size)
     one = load_spec("gd-cnn", ["analysis.matrix_epochs=7"])
     assert one.analysis.matrix_epochs == (7,)
