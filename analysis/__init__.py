@@ -9,13 +9,14 @@ trend_table(ablations)               # exponents, slopes and ranks along every n
 
 from analysis.cells import Ablation, ablations_of
 from analysis.conclusions import figure
+from analysis.export import export_table, write_frame
 from analysis.fits import PowerLaw, fit_line, fit_power_law, rank_correlation
 from analysis.importance import importance_table
 from analysis.mixed import fit_mixed, mixed_table
 from analysis.moved import Moved, compare
 from analysis.pairs import fit_plane, pair_table
 from analysis.report import Report, write_report
-from analysis.runs import Sweep, export_table, load_sweep, write_frame
+from analysis.runs import Sweep, load_sweep
 from analysis.trends import trend_table, window_table
 
 # The function takes the place of the module of that name, which the lines above have imported.

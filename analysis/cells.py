@@ -26,6 +26,8 @@ MEASURES = {
     "gamma_over_null_stepwise": "gamma / null (mean of per-step ratios)",
 }
 """What a cell holds, with the name that a reader sees."""
+THREE_TIMES = ("gamma", "null_gamma", "gamma_over_null")
+"""Every trend stands three times: raw, the null's own, and raw over null."""
 STRAIGHTNESS = {
     "straightness": "straightness exponent of ‖w_t - w*‖^2 in T - t",
     "null_straightness": "that of the null model",

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.cells import Ablation, is_crossed, ordered, short_name
+from analysis.cells import THREE_TIMES, Ablation, is_crossed, ordered, short_name
 from analysis.runs import Sweep
 from analysis.trends import interval_over_seeds, student_quantile
 
 EQUAL_WITHIN = 1.25
 """Levels within this factor of each other count as equal [1]; ours, untuned."""
-COMPARED = ("gamma", "null_gamma", "gamma_over_null")
 OPTIMIZER_AXES = ("optimizer.name", "optimizer")
 SELECT_BY = "last_validation_accuracy"
 
@@ -45,8 +44,8 @@ class Spread:
         return f"{pair} [{self.low:.3g}, {self.high:.3g}]"
 
 
-def level_table(ablation: Ablation) -> pd.DataFrame:
-    """Mean over seeds of every compared measure, per group and level, with intervals.
+def level_table(ablation: Ablation, measures: Sequence[str] = THREE_TIMES) -> pd.DataFrame:
+    """Mean over seeds of every measure, per group and level, with intervals.
 
     Columns: ablation, group, level, num_runs, then m, m_low, m_high for each measure m; the ends
     are missing where the interval is undefined.
@@ -57,12 +56,12 @@ def level_table(ablation: Ablation) -> pd.DataFrame:
     for group, level in _in_order(list(found)):
         cells = found[group, level]
         row = {"ablation": ablation.label, "group": group, "level": level, "num_runs": len(cells)}
-        for measure in COMPARED:
+        for measure in measures:
             interval = interval_over_seeds(cells[measure].dropna().tolist())
             ends = {f"{measure}_low": interval.low, f"{measure}_high": interval.high}
             row |= {measure: interval.mean, **ends}
         rows.append(row)
-    names = [name for m in COMPARED for name in (m, f"{m}_low", f"{m}_high")]
+    names = [name for m in measures for name in (m, f"{m}_low", f"{m}_high")]
     table = pd.DataFrame(rows, columns=["ablation", "group", "level", "num_runs", *names])
     return table.astype(dict.fromkeys(names, float))
 

@@ -11,10 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import fdtrc
 
-from analysis.cells import MEASURES, Ablation
+from analysis.cells import MEASURES, THREE_TIMES, Ablation
 from analysis.fits import Values
 
-JUDGED = ("gamma", "null_gamma", "gamma_over_null")
 RESIDUAL = "residual"
 IMPORTANCE_COLUMNS = (
     "ablation", "measure", "quantity", "factor", "eta_squared", "omega_squared", "degrees",
@@ -40,7 +39,7 @@ def importance_table(ablations: Iterable[Ablation]) -> pd.DataFrame:
             **row,
         }
         for ablation in ablations
-        for measure in JUDGED
+        for measure in THREE_TIMES
         for row in _rows(ablation, measure)
     ]
     return pd.DataFrame(rows, columns=list(IMPORTANCE_COLUMNS)).astype(

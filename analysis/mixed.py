@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.cells import MEASURES, Ablation
+from analysis.cells import MEASURES, THREE_TIMES, Ablation
 from analysis.fits import Interval, Values, student_quantile
 from analysis.trends import numeric_axes
 
-JUDGED = ("gamma", "null_gamma", "gamma_over_null")
 MIN_SEEDS = 3
 """Fewer seeds do not tell a variance between seeds from noise; ours."""
 TINY = 1e-10
@@ -70,7 +69,7 @@ def mixed_table(ablations: Iterable[Ablation]) -> pd.DataFrame:
         _row(ablation, axis, measure)
         for ablation in ablations
         for axis in numeric_axes(ablation)
-        for measure in JUDGED
+        for measure in THREE_TIMES
         if ablation.cells[measure].notna().any()
     ]
     numbers = dict.fromkeys(("exponent", "low", "high", "seed_sd", "residual_sd"), float)

@@ -10,13 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.cells import MEASURES, STRAIGHTNESS, Ablation, ablations_of, short_name
+from analysis.cells import MEASURES, STRAIGHTNESS, THREE_TIMES, Ablation, ablations_of, short_name
 from analysis.conclusions import verdicts
 from analysis.fits import Interval, fit_power_law, interval_over_seeds
 from analysis.runs import Sweep
 from analysis.trends import numeric_axes
 
-COMPARED = ("gamma", "null_gamma", "gamma_over_null")
 KEY = ("kind", "ablation", "axis", "group", "level", "measure")
 MOVED_COLUMNS = (
     *KEY, "quantity", "a", "a_low", "a_high", "b", "b_low", "b_high", "difference", "size", "state",
@@ -88,13 +87,13 @@ def _numbers(sweep: Sweep) -> dict[Key, Interval]:
 def _of_ablation(ablation: Ablation) -> Iterator[tuple[Key, Interval]]:
     for axis in numeric_axes(ablation):
         for group, cells in ablation.along(axis).groupby("group", sort=False):
-            for measure in COMPARED:
+            for measure in THREE_TIMES:
                 law = fit_power_law(cells, axis, measure)
                 if law.exponent is not None:
                     yield ("exponent", ablation.label, axis, str(group), "", measure), law.interval
     main = ablation.compared or ""
     for (part, name), rows in ablation.cells.groupby(["group", "level"], sort=False):
-        for measure in (*COMPARED, *STRAIGHTNESS):
+        for measure in (*THREE_TIMES, *STRAIGHTNESS):
             interval = interval_over_seeds(rows[measure].dropna().tolist())
             if interval.mean is not None:
                 yield ("mean", ablation.label, main, str(part), str(name), measure), interval
@@ -155,17 +154,8 @@ def _tables(manifest: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _environment_in_words(a: Sweep, b: Sweep) -> Iterable[str]:
-    values = [_environment(sweep) for sweep in (a, b)]
+    values = [sweep.environment for sweep in (a, b)]
     for name in dict.fromkeys([*values[0], *values[1]]):
         one, other = (found.get(name, "unknown") for found in values)
         if one != other:
             yield f"{short_name(name)}: {one} in A, {other} in B"
-
-
-def _environment(sweep: Sweep) -> dict[str, str]:
-    found: dict[str, dict[str, None]] = {}
-    for manifest in sweep.manifests.values():
-        values = {**manifest["environment"], "data_digest": manifest["data_digest"]}
-        for name, value in values.items():
-            found.setdefault(name, {})[str(value)] = None
-    return {name: " | ".join(values) for name, values in found.items()}

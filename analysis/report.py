@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,7 +157,7 @@ def _render(
         best=[t for a in ablations if (t := _best_shown(sweep, a)).rows],
         figures=[(figure, _inlined(figure.svg)) for figure in figures],
         runs=_runs_shown(sweep, ablations),
-        environment=_environment(sweep.manifests),
+        environment=sweep.environment,
         spec=sweep.spec,
     )
 
@@ -232,14 +232,3 @@ def _number(value: Any) -> str:
 
 def _interval(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"[{low:.3g}, {high:.3g}]"
-
-
-def _environment(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    found: dict[str, dict[str, None]] = {}
-    for manifest in manifests.values():
-        for key, value in {
-            **manifest["environment"],
-            "data_digest": manifest["data_digest"],
-        }.items():
-            found.setdefault(key, {})[str(value)] = None
-    return {key: " | ".join(values) for key, values in found.items()}

@@ -13,7 +13,7 @@ import pandas as pd
 from analysis.cache import cached, digest_of
 from analysis.columns import documentation
 from analysis.sources import MlflowSource, Source, StoreSource
-from trainables.store import StoreDamaged, StoreTooNew, UserError, write_bytes, write_table
+from trainables.store import StoreDamaged, StoreTooNew, UserError
 
 STATE_COLUMNS = (
     "status",
@@ -123,6 +123,16 @@ class Sweep:
         found: T = self._remembered[name]
         return found
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Versions, devices and the data's digest; the values of runs that differ, all of them."""
+        found: dict[str, dict[str, None]] = {}
+        for manifest in self.manifests.values():
+            values = {**manifest["environment"], "data_digest": manifest["data_digest"]}
+            for name, value in values.items():
+                found.setdefault(name, {})[str(value)] = None
+        return {name: " | ".join(values) for name, values in found.items()}
+
     def content_of(self, run_ids: Iterable[str]) -> list[Any]:
         """The names and hashes of those runs' files: equal where their tables are."""
         return [[run_id, self.manifests[run_id].get("files")] for run_id in sorted(run_ids)]
@@ -169,41 +179,6 @@ def load_sweep(
     root = Path(storage or os.environ.get("OPTPATH_STORAGE") or "optpath-results")
     source = StoreSource(name, root)
     return replace(sweep_from(name, source), cache_folder=source.cache_folder)
-
-
-def export_table(sweep: Sweep, table: str, path: Path | str) -> None:
-    """Write the steps, epochs or runs of a sweep as .parquet or .csv, by the file's ending.
-
-    Raises:
-        UserError: no such table, another ending, or the file cannot be written.
-    """
-    names = ("steps", "epochs", "runs")
-    if table not in names:
-        raise UserError(f"no table '{table}'; there are: {', '.join(names)}")
-    _check_ending(Path(path))
-    write_frame(path, sweep.steps() if table == "steps" else getattr(sweep, table))
-
-
-def write_frame(path: Path | str, frame: pd.DataFrame) -> None:
-    """Write a table as .parquet or .csv, by the file's ending.
-
-    Raises:
-        UserError: another ending; the file cannot be written.
-    """
-    target = Path(path)
-    _check_ending(target)
-    try:
-        if target.suffix == ".parquet":
-            write_table(target, frame)
-        else:
-            write_bytes(target, frame.to_csv(index=False).encode())
-    except OSError as error:
-        raise UserError(f"{target}: cannot be written ({error.strerror})") from None
-
-
-def _check_ending(path: Path) -> None:
-    if path.suffix not in (".parquet", ".csv"):
-        raise UserError(f"{path}: write a name that ends in .parquet or .csv")
 
 
 def axis_value(run: Mapping[str, Any], axis: str) -> Any:

@@ -8,15 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.cells import STRAIGHTNESS, Ablation, short_name
-from analysis.fits import interval_over_seeds
+from analysis.cells import STRAIGHTNESS, THREE_TIMES, Ablation, short_name
+from analysis.comparison import level_table
 from analysis.importance import importance_table
 from analysis.mixed import mixed_table
 from analysis.pairs import pair_table
 from analysis.trends import trend_table, window_table
 
-SHOWN = ("gamma", "null_gamma", "gamma_over_null")
-"""Measures of the tables that would be too wide with all."""
 NAMED = 3
 """Left-out cells that stand beside a number; the rest are counted, and stand in summary.json."""
 
@@ -65,25 +63,13 @@ def trends_of(ablations: Sequence[Ablation]) -> Trends:
 
 
 def straightness_table(ablations: Iterable[Ablation]) -> pd.DataFrame:
-    """The straightness exponent of every level: its own, the null's, and that of their ratio.
+    """`level_table` of the straightness exponents: own, the null's, and that of their ratio.
 
-    Columns: ablation, group, level, num_runs, then e, e_low, e_high for each exponent e of
-    `STRAIGHTNESS`; see `analysis.reductions.straightness`.
+    See `analysis.reductions.straightness`.
     """
-    rows = []
-    for ablation in ablations:
-        if ablation.cells["straightness"].isna().all():
-            continue
-        for (group, level), cells in ablation.cells.groupby(["group", "level"], sort=False):
-            row: dict[str, Any] = {"ablation": ablation.label, "group": group, "level": level}
-            row["num_runs"] = len(cells)
-            for name in STRAIGHTNESS:
-                found = interval_over_seeds(cells[name].dropna().tolist())
-                row |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
-            rows.append(row)
-    names = [f"{name}{end}" for name in STRAIGHTNESS for end in ("", "_low", "_high")]
-    table = pd.DataFrame(rows, columns=["ablation", "group", "level", "num_runs", *names])
-    return table.astype(dict.fromkeys(names, float))
+    known = [a for a in ablations if a.cells["straightness"].notna().any()]
+    tables = [level_table(ablation, list(STRAIGHTNESS)) for ablation in known]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def _trends(table: pd.DataFrame) -> Table:
@@ -105,7 +91,7 @@ def _trends(table: pd.DataFrame) -> Table:
 
 
 def _windows(table: pd.DataFrame) -> Table:
-    shown = table[table["measure"].isin(SHOWN)]
+    shown = table[table["measure"].isin(THREE_TIMES)]
     windows = list(dict.fromkeys(shown["window"]))
     rows: dict[tuple[str, ...], dict[str, str]] = {}
     for row in shown.to_dict("records"):
@@ -125,7 +111,7 @@ def _pairs(table: pd.DataFrame) -> Table:
             _number(row["r_squared"]),
             _said(row["notes"], row["excluded"]),
         ]
-        for row in table[table["measure"].isin(SHOWN)].to_dict("records")
+        for row in table[table["measure"].isin(THREE_TIMES)].to_dict("records")
     ]
     return Table(["ablation", "quantity", "axis", "exponent", "R^2", "said beside it"], rows)
 

@@ -52,6 +52,7 @@ def plant_run(store: Store, entry: dict[str, Any], num_epochs: int) -> None:
         "replay_exact": True,
         "regime": "interpolating",
         "diverged_at_step": None,
+        "data_digest": "65e5b4619795efb40c1082f4c350c049e4ad552200d369b6ae99e21eef5e72c5",
         "metrics": {"last_train_loss": 0.1 + 0.2, "best_validation_accuracy": 0.9},
         "seconds": {"reference": 1.25, "replay": 1.5},
     }

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainables.errors import UserError
 from trainables.store import Store, read_sealed, write_json
-from trainables.tracking_content import Row, RunContent
+from trainables.tracking_content import DataUsed, Row, RunContent
 from trainables.tracking_uri import DATABASES, sqlite_path, without_password
 
 if TYPE_CHECKING:
@@ -40,8 +40,6 @@ PREPARE_SECONDS = 10.0
 """Patience of the driver's background thread: a server's first answer takes seconds; ours."""
 SYNC_SECONDS = 20.0
 """Patience where a user waits for the upload; ours."""
-
-REPORT_FILES = ("report.html", "summary.json", "plan.json", "spec.yaml")
 
 REASON_LENGTH = 300
 """Characters of mlflow's own message that are passed on."""
@@ -112,21 +110,6 @@ def plan_files(store: Store, sweep: str) -> list[Path]:
     """The files of a sweep that lie on its parent run from the start."""
     paths = (store.sweep(sweep).path / name for name in ("plan.json", "spec.yaml"))
     return [path for path in paths if path.is_file()]
-
-
-def log_report(
-    target: TrackingTarget, report_dir: Path, headline: str, timeout_seconds: float = SYNC_SECONDS
-) -> None:
-    """Put a sweep's report, figures, summary, plan and spec on its parent run; headline on top.
-
-    Raises:
-        TrackingUnavailable: the server does not answer.
-    """
-    connection = Connection(target.uri, timeout_seconds)
-    files = [report_dir / name for name in REPORT_FILES]
-    connection.put(target.parent_run_id, [path for path in files if path.is_file()])
-    connection.put(target.parent_run_id, sorted((report_dir / "figures").glob("*.*")), "figures")
-    connection.describe(target.parent_run_id, headline)
 
 
 class Connection:
@@ -225,6 +208,8 @@ class Connection:
         rows = [row for row in metrics if row not in present]
         self._log(run, rows, _missing(content.params, run.data.params), {})
         self.put(run.info.run_id, content.artifacts)
+        if content.data is not None:
+            self._log_data(run, content.data)
         if ERROR_TAG in run.data.tags:
             with self._failing():
                 self._client.delete_tag(run.info.run_id, ERROR_TAG)
@@ -313,6 +298,18 @@ class Connection:
                 [Param(key, value) for key, value in params.items()],
                 [RunTag(key, value) for key, value in tags.items()],
             )
+
+    def _log_data(self, run: Run, data: DataUsed) -> None:
+        """The data set as an input of the run; MLflow keeps one of equal name and digest."""
+        with self._failing():
+            from mlflow.entities import Dataset, DatasetInput, InputTag
+
+            dataset = Dataset(
+                data.name, data.digest, "optpath", json.dumps({"citation": data.source}),
+                profile=data.profile,
+            )  # fmt: skip
+            tags = [InputTag("mlflow.data.context", "training")]
+            self._client.log_inputs(run.info.run_id, [DatasetInput(dataset, tags)])
 
     def _artifacts(self, storage: Path) -> str | None:
         """Where the artifacts of a new experiment go; None: where its server says."""

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from trainables.tables import COMMON_COLUMNS, NULL_COLUMNS
 Row = tuple[str, float, int]
 """One value of a metric: key, value, MLflow step (the epoch, counted from 0)."""
 
-CONTENT_VERSION = 1
+CONTENT_VERSION = 2
 """Raised when the same files come to be told differently; `optpath sync` then sends them again."""
 
 EPOCHS = "epochs.parquet"
@@ -35,8 +35,19 @@ EVALUATION_PREFIXES = ("train_", "validation_")
 EXTREMES = ("gamma",)
 """Columns whose minimum and maximum are sent beside the mean: the band of P1's figures."""
 
-PRIMITIVES = "inner_product"
-"""Ending of columns that are not sent: the ratios made of them are. A value costs 0.1 ms of CPU."""
+KEPT_IN_TABLES = (
+    "inner_product", "weight_product", "buffer_product",  # sums; the ratios made of them are sent
+    "preconditioned_inner", "preconditioned_norm", "decayed_gradient_norm", "first_weight",
+    "second_weight", "used_rsi", "used_error_bound", "null_rsi", "null_error_bound",
+    "null_local_lr", "null_distance", "mean_correlation_causal", "is_random", "is_mixed",
+)  # fmt: skip
+"""Columns that MLflow is not sent: its UI is slow with many keys, and 60 per run is the bound."""
+
+FINAL_KEPT = ("best_train_", "_longest_dwell")
+"""Parts of names of summary values that stay in the runs table alone, for the same reason."""
+
+DIGEST_LENGTH = 36
+"""Longest digest of a data set that MLflow takes."""
 
 VALUE_LENGTH = 500
 """Longest parameter sent; MLflow servers before 2.8 refuse more."""
@@ -46,6 +57,18 @@ TAG_LENGTH = 5000
 
 NAMED_FIELDS = ("batch_size", "optimizer", "seed", "budget")
 """Axes that the run's name shows in words of its own; other axes are appended as key=value."""
+
+
+@dataclass(frozen=True)
+class DataUsed:
+    """The data set that a run was trained on, as an MLflow input: texts only."""
+
+    name: str
+    digest: str
+    source: str
+    """Where it comes from: the citation."""
+    profile: str
+    """JSON: the licence, and the config fields of the data set."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +86,7 @@ class RunContent:
     manifest: Mapping[str, Any] | None = None
     epochs_path: Path | None = None
     """None where the run has no tables, as after a replay that diverged."""
+    data: DataUsed | None = None
 
     def metrics(self) -> list[Row]:
         """All values, read from the run's files; none of a run that has not ended."""
@@ -91,13 +115,24 @@ def finished(entry: Mapping[str, Any], sweep: str, store: Store) -> RunContent |
         return None
     start = opening(entry, sweep)
     tags = {**start.tags, **outcome_tags(manifest)}
+    data = data_used(RunConfig.parse(entry["config"]), manifest["data_digest"])
     return RunContent(
         start.run_id, start.name, start.params, tags,
         artifacts=(*(folder.path / name for name in manifest["files"]), folder.manifest_path),
-        digest=_digest([CONTENT_VERSION, manifest, start.name, start.params, tags]),
+        digest=_digest([CONTENT_VERSION, manifest, start.name, start.params, tags, asdict(data)]),
         failed=manifest["status"] != "done",
         manifest=manifest,
         epochs_path=folder.path / EPOCHS if EPOCHS in manifest["files"] else None,
+        data=data,
+    )  # fmt: skip
+
+
+def data_used(config: RunConfig, digest: str) -> DataUsed:
+    """The data set of a run, by the digest of its examples."""
+    about = {"licence": config.data.licence, "sha256": digest, "config": config.plain()["data"]}
+    return DataUsed(
+        config.data.name, digest[:DIGEST_LENGTH], config.data.citation,
+        json.dumps(about, sort_keys=True, default=str),
     )  # fmt: skip
 
 
@@ -114,6 +149,8 @@ def run_metrics(manifest: Mapping[str, Any], epochs: pd.DataFrame) -> list[Row]:
         for row in _defined(key, zip(epochs[column].tolist(), steps, strict=True))
     ]
     for name, value in manifest["metrics"].items():
+        if any(part in name for part in FINAL_KEPT):
+            continue
         rows += _defined(f"final/{name}", [(value, last)])
     for name, value in manifest.get("seconds", {}).items():
         rows += _defined(f"seconds/{name}", [(value, last)])
@@ -141,14 +178,15 @@ def reference_metrics(
 def epoch_keys(columns: Iterable[str]) -> dict[str, str]:
     """Metric key by column of the epochs table, for the columns that MLflow is sent.
 
-    One mean per measured column: its UI slows with the number of keys, and every other aggregate
-    is in the run's epochs.parquet.
+    One mean per column, without those KEPT_IN_TABLES: the UI slows with the number of keys, and
+    every other aggregate is in the run's epochs.parquet.
     """
     groups = {column.name: f"step/{column.name}" for column in COMMON_COLUMNS}
     groups |= {column.name: column.name.replace("_", "/", 1) for column in NULL_COLUMNS}
     for probe in PROBES.values():
-        if probe.table == "steps":
-            groups |= {column.name: f"{probe.name}/{column.name}" for column in probe.columns}
+        own = probe.columns if probe.table == "steps" else ()
+        names = (column.name for column in (*own, *probe.whole_run_columns))
+        groups |= {name: f"{probe.name}/{name}" for name in names}
     wanted = {f"{c}_{how}": f"{key}_{how}" for c, key in groups.items() for how in _how(c)}
     keys = {}
     for column in columns:
@@ -179,6 +217,9 @@ def run_tags(entry: Mapping[str, Any], config: RunConfig, sweep: str) -> dict[st
         "batch_size": str(config.batch_size),
         "optimizer": config.optimizer.name,
         "seed": str(config.seed),
+        "budget": _budget(config, " steps", " epochs"),
+        "model": config.model.name,
+        "data": config.data.name,
         "ablations": ", ".join(entry["ablations"])[:TAG_LENGTH],
     }
 
@@ -203,15 +244,19 @@ def outcome_tags(manifest: Mapping[str, Any]) -> dict[str, str]:
 
 def run_name(config: RunConfig, axes: Mapping[str, Any]) -> str:
     """A short name for people, such as `b64 momentum seed0 40ep`; other varied fields follow."""
-    budget = config.budget
-    length = f"{budget.steps}st" if budget.epochs is None else f"{budget.epochs}ep"
+    length = _budget(config, "st", "ep")
     words = [f"b{config.batch_size}", config.optimizer.name, f"seed{config.seed}", length]
     others = {k: v for k, v in _flatten(axes).items() if k.split(".")[0] not in NAMED_FIELDS}
     return " ".join([*words, *(f"{k}={v}" for k, v in others.items())])[:VALUE_LENGTH]
 
 
+def _budget(config: RunConfig, steps: str, epochs: str) -> str:
+    budget = config.budget
+    return f"{budget.steps}{steps}" if budget.epochs is None else f"{budget.epochs}{epochs}"
+
+
 def _how(column: str) -> tuple[str, ...]:
-    if column.endswith(PRIMITIVES):
+    if column.endswith(KEPT_IN_TABLES):
         return ()
     return ("mean", "min", "max") if column in EXTREMES else ("mean",)
 

@@ -44,11 +44,11 @@ def test_every_figure_is_saved_as_png_svg_and_csv_or_has_nothing_to_show(
     write(storage, twins)
     sweep = load_sweep("planted", storage)
     before = dict(mpl.rcParams)
-    saved = save_figure(FIGURES[name], sweep, ablations_of(sweep), tmp_path)
+    saved = save_figure(FIGURES[name], sweep, ablations_of(sweep), tmp_path / "figures")
     assert dict(mpl.rcParams) == before
     if saved is None:
         assert table_of(name, storage).empty
-        assert not list(tmp_path.glob("*"))
+        assert not list(tmp_path.glob("figures/*"))
         return
     assert saved.png.read_bytes().startswith(b"\x89PNG")
     assert "<svg" in saved.svg.read_text()

@@ -27,7 +27,6 @@ from trainables.tracking import (
     TrackingTarget,
     TrackingUnavailable,
     locate,
-    log_report,
     prepare,
     read_target,
 )
@@ -42,6 +41,7 @@ from trainables.tracking_content import (
     run_name,
     run_params,
 )
+from trainables.tracking_report import log_report
 from trainables.tracking_uri import resolve_tracking_uri, without_password
 
 pytestmark = pytest.mark.filterwarnings(
