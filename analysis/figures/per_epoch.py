@@ -122,6 +122,8 @@ def _ablation_rows(
     null = NULLS.get(column, f"null_{column}")
     place = ablation.cells[["run_id", "level", "group", "num_steps", "steps_per_epoch"]]
     parts, x_name = _parts(column, null, sweep, ablation, x_name)
+    if place.empty:
+        return place
     rows = place.merge(parts, on="run_id").dropna(subset=["mean"])
     if rows.empty:
         return rows
@@ -147,7 +149,8 @@ def _parts(
         over_steps = ablation.equal_steps and cells["steps_per_epoch"].nunique() > 1
         epochs = _epochs(column, null, sweep, ablation)
         counts = epochs.groupby("run_id").size().reindex(cells["run_id"])
-        if not over_steps and not counts.min() < MIN_EPOCHS:
+        # a column that the epochs table does not have is reduced from the steps
+        if not over_steps and not counts.min() < MIN_EPOCHS and epochs["mean"].notna().any():
             return epochs, "epoch"
         x_name = "step" if over_steps else "epoch"
     parts = _equal_parts(column, null, sweep, ablation)
