@@ -98,7 +98,8 @@ def _row(
 def _rows(ablation: Ablation, measure: str) -> list[dict[str, Any]]:
     cells = ablation.cells[ablation.cells[measure] > 0]
     axes = ablation.told_apart()
-    factors = {axis: cells[axis].astype(str).to_numpy() for axis in axes}
+    # by map: astype(str) leaves a missing level undefined, which nothing can be compared with
+    factors = {axis: cells[axis].map(str).to_numpy(str) for axis in axes}
     if cells["seed"].nunique() > 1:
         factors["seed"] = cells["seed"].to_numpy(str)
     factors = {name: values for name, values in factors.items() if len(np.unique(values)) > 1}

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from analysis.cells import Ablation, ablations_of, short_name
-from analysis.comparison import level_table, optimizer_axis, select_best
+from analysis.cells import Ablation, ablations_of
+from analysis.comparison import level_table
+from analysis.report_page import by_scope, render
+from analysis.report_tables import records, runs_table, verdicts_table
 from analysis.runs import Sweep
-from analysis.trend_report import Table, Trends, trends_of
+from analysis.trend_report import Trends, trends_of
 from analysis.verdicts import Verdict
 from trainables.store import write_bytes, write_json
 
@@ -22,23 +23,32 @@ if TYPE_CHECKING:
 
 NAMED_PROBLEMS = 3
 """Runs that the headline names one by one; the report names all."""
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
 class Report:
-    """What `write_report` wrote; `headline` is the verdict paragraph, in Markdown."""
+    """What `write_report` wrote.
+
+    `headline` is the verdict paragraph in Markdown, `abstract` the same below the sweep's title and
+    question; `tags` are the words on the claims: verdict_C12 -> refuted.
+    """
 
     html: Path
+    markdown: Path
     summary: Path
     figures: list[SavedFigure]
     verdicts: list[Verdict]
     headline: str
+    abstract: str
+    tags: dict[str, str]
 
 
-def write_report(sweep: Sweep, out_dir: Path | str) -> Report:
-    """Judge the sweep; write report.html, summary.json and figures/ into `out_dir`.
+def write_report(
+    sweep: Sweep, out_dir: Path | str, addresses: Mapping[str, str] | None = None
+) -> Report:
+    """Judge the sweep; write report.html, report.md, summary.json, figures/, tables/ to `out_dir`.
 
+    `addresses` are those of the runs' pages on an MLflow server, by run_id, for the table of runs.
     A sweep without a single finished run gets a report too: it says so.
 
     Raises:
@@ -58,16 +68,28 @@ def write_report(sweep: Sweep, out_dir: Path | str) -> Report:
     figures = [figure for figure in saved if figure is not None]
     headline = headline_of(sweep, ablations, verdicts)
     summary = _summary(sweep, ablations, verdicts, trends, headline)
-    page = _render(sweep, ablations, verdicts, trends, figures)
+    counted = basis(sweep)
+    pages = render(sweep, ablations, verdicts, trends, figures, counted, addresses or {})
+    _write_tables(sweep, ablations, verdicts, trends, folder / "tables")
     write_json(folder / "summary.json", summary)
-    write_bytes(folder / "report.html", page.encode())
-    return Report(folder / "report.html", folder / "summary.json", figures, verdicts, headline)
+    write_bytes(folder / "report.html", pages.html.encode())
+    write_bytes(folder / "report.md", pages.markdown.encode())
+    return Report(
+        html=folder / "report.html",
+        markdown=folder / "report.md",
+        summary=folder / "summary.json",
+        figures=figures,
+        verdicts=verdicts,
+        headline=headline,
+        abstract=abstract_of(sweep, headline),
+        tags=_verdict_tags(verdicts),
+    )
 
 
 def headline_of(sweep: Sweep, ablations: Sequence[Ablation], verdicts: Sequence[Verdict]) -> str:
     """The verdicts, their numbers, and what they rest on, as Markdown paragraphs."""
     own = [verdict for verdict in verdicts if verdict.compares]
-    lines = [_claims_text(scope, group) for scope, group in _by_scope(own).items()]
+    lines = [_claims_text(scope, group) for scope, group in by_scope(own).items()]
     besides = "; ".join(f"{_named(v)}: **{v.word}**" for v in verdicts if not v.compares)
     lines += [f"Besides: {besides}."] if besides else []
     if not lines:
@@ -77,6 +99,12 @@ def headline_of(sweep: Sweep, ablations: Sequence[Ablation], verdicts: Sequence[
         named = "; ".join(sweep.problems[:NAMED_PROBLEMS])
         lines.append(f"Not counted: {named}{more * (len(sweep.problems) > NAMED_PROBLEMS)}.")
     return "\n\n".join([*lines, f"{basis(sweep)} {exclusions_text(ablations)}"])
+
+
+def abstract_of(sweep: Sweep, headline: str) -> str:
+    """The sweep's title and question, and the headline as the answer."""
+    title, question = sweep.plan.get("title") or sweep.name, sweep.plan.get("question")
+    return "\n\n".join([f"### {title}", *([f"*{question}*"] if question else []), headline])
 
 
 def basis(sweep: Sweep) -> str:
@@ -90,13 +118,6 @@ def basis(sweep: Sweep) -> str:
 def exclusions_text(ablations: Sequence[Ablation]) -> str:
     """What each ablation leaves out, in words."""
     return " ".join(f"{a.label}, {a.exclusion.describe()}." for a in ablations if not a.cells.empty)
-
-
-def _by_scope(verdicts: Sequence[Verdict]) -> dict[tuple[str, str], list[Verdict]]:
-    groups: dict[tuple[str, str], list[Verdict]] = {}
-    for verdict in verdicts:
-        groups.setdefault((verdict.scope, verdict.evidence), []).append(verdict)
-    return groups
 
 
 def _claims_text(key: tuple[str, str], verdicts: Sequence[Verdict]) -> str:
@@ -120,115 +141,37 @@ def _summary(
         "sweep": sweep.name,
         "headline": headline,
         "verdicts": [asdict(verdict) for verdict in verdicts],
-        **{name: _records(table) for name, table in trends.tables.items()},
-        "levels": [row for a in ablations for row in _records(level_table(a))],
+        **{name: records(table) for name, table in trends.tables.items()},
+        "levels": [row for a in ablations for row in records(level_table(a))],
         "exclusions": {a.label: a.exclusion.describe() for a in ablations},
         "runs": {str(k): int(n) for k, n in sweep.runs["status"].value_counts().items()},
         "problems": sweep.problems,
     }
 
 
-def _render(
+def _write_tables(
     sweep: Sweep,
     ablations: Sequence[Ablation],
     verdicts: Sequence[Verdict],
     trends: Trends,
-    figures: Sequence[SavedFigure],
-) -> str:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
-        plan=sweep.plan,
-        regime_rules=sorted({manifest["regime_rule"] for manifest in sweep.manifests.values()}),
-        basis=basis(sweep),
-        scopes=_by_scope(verdicts),
-        problems=sweep.problems,
-        ablations=ablations,
-        rules=_rules(verdicts),
-        trends=trends.sections,
-        levels=[t for a in ablations if (t := _levels_shown(a)).rows],
-        best=[t for a in ablations if (t := _best_shown(sweep, a)).rows],
-        figures=[(figure, _inlined(figure.svg)) for figure in figures],
-        runs=_runs_shown(sweep, ablations),
-        environment=sweep.environment,
-        spec=sweep.spec,
-    )
+    folder: Path,
+) -> None:
+    """The tables as CSV, which MLflow's UI shows as tables."""
+    tables = {
+        "runs": runs_table(sweep, ablations),
+        "verdicts": verdicts_table(verdicts),
+        "levels": pd.concat([level_table(a) for a in ablations]) if ablations else pd.DataFrame(),
+        **trends.tables,
+    }
+    for name, table in tables.items():
+        if len(table):
+            write_bytes(folder / f"{name}.csv", table.to_csv(index=False).encode())
 
 
-def _rules(verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
-    from analysis.claims.registry import CLAIMS
-
-    claims = [CLAIMS[name] for name in dict.fromkeys(v.id for v in verdicts) if name]
-    return [(f"{claim.id}, {claim.statement}", claim.rule) for claim in claims]
-
-
-def _inlined(svg: Path) -> str:
-    # An image of its own: ids of several inlined SVG elements would collide in one page.
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.read_bytes()).decode()
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    # JSON knows no NaN: what is undefined becomes null.
-    rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    return [{str(key): _plain(value) for key, value in row.items()} for row in rows]
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value
-
-
-def _levels_shown(ablation: Ablation) -> Table:
-    axis = "setting" if ablation.compared is None else short_name(ablation.compared)
-    columns = [f"{ablation.label}: {axis}", "other axes", "runs", "gamma", "null", "gamma / null"]
-    rows = [
-        [
-            str(row["level"]),
-            row["group"],
-            str(row["num_runs"]),
-            *(
-                f"{_number(row[m])} {_interval(row[f'{m}_low'], row[f'{m}_high'])}".strip()
-                for m in ("gamma", "null_gamma", "gamma_over_null")
-            ),
-        ]
-        for row in _records(level_table(ablation))
-    ]
-    return Table(columns, rows)
-
-
-def _best_shown(sweep: Sweep, ablation: Ablation) -> Table:
-    per = optimizer_axis(ablation)
-    if per is None:
-        return Table([], [])
-    best = select_best(sweep, ablation, per)
-    return Table([short_name(str(c)) for c in best.columns], _text_rows(best))
-
-
-def _runs_shown(sweep: Sweep, ablations: Sequence[Ablation]) -> Table:
-    runs = sweep.runs.drop(columns=["trajectory_id"])
-    for ablation in ablations:
-        means = ablation.cells.set_index("run_id").get("gamma")
-        if means is not None:
-            runs[f"mean gamma, {ablation.label}"] = runs["run_id"].map(means)
-    shown = runs.dropna(axis=1, how="all")
-    return Table([short_name(str(c)) for c in shown.columns], _text_rows(shown))
-
-
-def _text_rows(table: pd.DataFrame) -> list[list[str]]:
-    return [[_number(value) for value in row.values()] for row in _records(table)]
-
-
-def _number(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"[{low:.3g}, {high:.3g}]"
+def _verdict_tags(verdicts: Sequence[Verdict]) -> dict[str, str]:
+    """Tag verdict_<claim> -> the word on it, or the words where scopes differ."""
+    words: dict[str, dict[str, None]] = {}
+    for verdict in verdicts:
+        if verdict.id:
+            words.setdefault(f"verdict_{verdict.id}", {})[str(verdict.word)] = None
+    return {name: "; ".join(found) for name, found in words.items()}

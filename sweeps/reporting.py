@@ -32,12 +32,12 @@ def bring_up_to_date(sweep: str, here: Places, console: Console) -> Tracked | No
 
 
 def publish(
-    tracked: Tracked, here: Places, headline: str, tags: Mapping[str, str], console: Console
+    tracked: Tracked, here: Places, note: str, tags: Mapping[str, str], console: Console
 ) -> None:
-    """Log the sweep's report on its run; a server that has gone since is one line."""
+    """Log the sweep's report on its run, `note` on top; a server that has gone is one line."""
     sweep = tracked.target.sweep
     try:
-        log_report(tracked.target, here.store.sweep(sweep).path, headline, tags)
+        log_report(tracked.target, here.store.sweep(sweep).path, note, tags)
     except TrackingUnavailable as error:
         console.print(f"MLflow: {error}; later: optpath analyze {sweep}", soft_wrap=True)
     else:

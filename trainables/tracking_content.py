@@ -129,7 +129,8 @@ def finished(entry: Mapping[str, Any], sweep: str, store: Store) -> RunContent |
 
 def data_used(config: RunConfig, digest: str) -> DataUsed:
     """The data set of a run, by the digest of its examples."""
-    about = {"licence": config.data.licence, "sha256": digest, "config": config.plain()["data"]}
+    options = config.model_dump(mode="json", include={"data"})["data"]
+    about = {"licence": config.data.licence, "sha256": digest, "config": options}
     return DataUsed(
         config.data.name, digest[:DIGEST_LENGTH], config.data.citation,
         json.dumps(about, sort_keys=True, default=str),

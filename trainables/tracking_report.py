@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from trainables.tracking import SYNC_SECONDS, Connection, TrackingTarget
-from trainables.tracking_uri import without_password
+
+PASSWORD = r"//[^@/\s]+@"
+"""User and password in an address."""
 
 REPORT_FILES = ("report.html", "report.md", "summary.json", "plan.json", "spec.yaml")
 REPORT_FOLDERS = ("figures", "tables")
@@ -15,11 +18,11 @@ REPORT_FOLDERS = ("figures", "tables")
 def log_report(
     target: TrackingTarget,
     report_dir: Path,
-    headline: str,
+    note: str,
     tags: Mapping[str, str] | None = None,
     timeout_seconds: float = SYNC_SECONDS,
 ) -> None:
-    """Put a sweep's report, figures, tables, plan and spec on its parent run; headline on top.
+    """Put a sweep's report, figures, tables, plan and spec on its parent run; note on top.
 
     `tags` are set on that run: the verdicts, to filter sweeps by.
 
@@ -31,7 +34,7 @@ def log_report(
     connection.put(target.parent_run_id, [path for path in files if path.is_file()])
     for folder in REPORT_FOLDERS:
         connection.put(target.parent_run_id, sorted((report_dir / folder).glob("*.*")), folder)
-    connection.describe(target.parent_run_id, headline)
+    connection.describe(target.parent_run_id, note)
     connection.set_tags(target.parent_run_id, tags or {})
 
 
@@ -44,5 +47,6 @@ def page_addresses(target: TrackingTarget, timeout_seconds: float = SYNC_SECONDS
     if not target.uri.startswith(("http:", "https:")):
         return {}
     children = Connection(target.uri, timeout_seconds).children(target)
-    base = f"{without_password(target.uri)}/#/experiments/{target.experiment_id}/runs"
+    server = re.sub(PASSWORD, "//", target.uri)
+    base = f"{server}/#/experiments/{target.experiment_id}/runs"
     return {run_id: f"{base}/{run.info.run_id}" for run_id, run in children.items()}

@@ -7,6 +7,7 @@ together would give, the gradient noise scale and the effective dimension of the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from geometry import gram
+from geometry import gram, path
 from geometry.probes.contract import (
     Cadence,
     Column,
@@ -28,6 +29,9 @@ from geometry.probes.full_batch import BATCH_LOSS
 from geometry.probes.path import PATH_COLUMNS, path_columns
 from geometry.reductions import Scratch
 from geometry.surface import Batch, BatchKind
+
+NUM_TOTALS = 3
+"""‖D‖^2, and of the sum s of the gradients <s, D> and ‖s‖^2."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,8 @@ class BatchesProbe(Probe):
 
     The rows `k x b` follow from the Gram matrix: their gradient norm is the root of the mean square
     over all subsets of k batches, their inner product that of the mean of all. The noise columns
-    are of the step and stand in each of its rows.
+    are of the step and stand in each of its rows, as do the checks that RSI is additive and EB
+    obeys the triangle inequality (P1 section 5), which form the sum of the gradients itself.
     """
 
     kind: ClassVar[BatchKind]
@@ -63,6 +68,8 @@ class BatchesProbe(Probe):
         Column("noise_trace", "loss^2/weight^2", "tr S, S the covariance of an example's gradient"),
         Column("noise_scale", "examples", "tr S / ‖g‖^2, unbiased parts; the noise scale B_simple"),
         Column("effective_dimension", "1", "1 / mean cos^2 of independent noise vectors"),
+        Column("additivity_residual", "1", "abs(<s, D> - sum_i <g_i, D>) / (‖s‖ ‖D‖), s = sum g_i"),
+        Column("triangle_excess", "1", "‖s‖ / sum_i ‖g_i‖ - 1, at most 0 (triangle inequality)"),
     )
 
     def __init__(self, context: ProbeContext, options: ProbeOptions | None = None) -> None:
@@ -93,8 +100,8 @@ class BatchesProbe(Probe):
 
     @property
     def num_primitives(self) -> int:
-        """The losses, <g_i, D>, ‖D‖^2 and the Gram matrix's upper triangle."""
-        return 2 * self._num + 1 + self._num * (self._num + 1) // 2
+        """The losses, <g_i, D>, ‖D‖^2, <s, D>, ‖s‖^2 and the Gram matrix's upper triangle."""
+        return 2 * self._num + NUM_TOTALS + self._num * (self._num + 1) // 2
 
     def measure(self, step: StepView, out: Tensor) -> None:
         """The gradients and their sums."""
@@ -104,23 +111,27 @@ class BatchesProbe(Probe):
         gradients = self._gradients.unbind(0)
         for number, gradient in enumerate(gradients):
             out[number] = surface.gradient(Batch(self.kind, number), step.weights, gradient)
-        self._write_inner(step, gradients, reference, out[self._num : 2 * self._num + 1])
-        out[2 * self._num + 1 :] = gram.pack(gram.gram_matrix(self._gradients))
+        end = 2 * self._num + NUM_TOTALS
+        self._write_inner(step, gradients, reference, out[self._num : end])
+        out[end:] = gram.pack(gram.gram_matrix(self._gradients))
 
     def _write_inner(
         self, step: StepView, gradients: Sequence[Tensor], reference: Tensor, out: Tensor
     ) -> None:
         def body(span: slice, scratch: Scratch) -> list[tuple[Tensor, Tensor]]:
-            displacement = StepBlock(step, span, scratch).displacement(reference)
-            pairs = [(gradient[span], displacement) for gradient in gradients]
-            return [*pairs, (displacement, displacement)]
+            block, parts = StepBlock(step, span, scratch), [x[span] for x in gradients]
+            displacement = block.displacement(reference)
+            total = block.formed("total", lambda out: _sum(parts, out))
+            pairs = [(gradient, displacement) for gradient in parts]
+            return [*pairs, (displacement, displacement), (total, displacement), (total, total)]
 
-        self.context.reducer.sums(self._num + 1, body, out)
+        self.context.reducer.sums(self._num + NUM_TOTALS, body, out)
 
     def derive(self, primitives: Tensor) -> Sequence[Tensor]:
         """The columns, each [steps, labels]."""
-        sizes = [self._num, self._num, 1, primitives.shape[1] - 2 * self._num - 1]
-        losses, inner, distance_squared, packed = torch.split(primitives, sizes, dim=1)
+        num_pairs = primitives.shape[1] - 2 * self._num - NUM_TOTALS
+        sizes = [self._num, self._num, 1, 1, 1, num_pairs]
+        losses, inner, distance_squared, *total, packed = torch.split(primitives, sizes, dim=1)
         matrices = gram.unpack(packed, self._num)
         squared = matrices.diagonal(dim1=1, dim2=2)
         squared = torch.cat([squared, gram.averaged_squared(matrices)], dim=1)
@@ -130,9 +141,27 @@ class BatchesProbe(Probe):
             gram.noise_trace(matrices, batch_size),
             gram.noise_scale(matrices, batch_size),
             gram.effective_dimension(matrices),
+            *_checks(inner, matrices, distance_squared[:, 0], *(x[:, 0] for x in total)),
         )
         repeated = (values.unsqueeze(1).expand_as(squared) for values in of_the_step)
         return [_with_means(losses), *columns, *repeated]
+
+
+def _sum(vectors: Sequence[Tensor], out: Tensor) -> Tensor:
+    torch.add(vectors[0], vectors[1], out=out)
+    for vector in vectors[2:]:
+        out.add_(vector)
+    return out
+
+
+def _checks(
+    inner: Tensor, matrices: Tensor, distance_squared: Tensor, total: Tensor, total_squared: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The additivity residual and the triangle excess; NaN where the sum or D is 0."""
+    norm, distance = total_squared.sqrt(), distance_squared.sqrt()
+    residual = path.gamma((total - inner.sum(1)).abs(), norm, distance)
+    parts = matrices.diagonal(dim1=1, dim2=2).sqrt().sum(1)
+    return residual, (norm / parts - 1).masked_fill(norm == 0, math.nan)
 
 
 class FixedBatchesProbe(BatchesProbe):

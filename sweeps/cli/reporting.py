@@ -28,4 +28,4 @@ def report(here: Places, sweep: str) -> None:
     out.print(written.headline, soft_wrap=True)
     out.print(f"report: {written.html}", soft_wrap=True)
     if tracked:
-        publish(tracked, here, written.headline, written.tags, out)
+        publish(tracked, here, written.abstract, written.tags, out)

@@ -103,6 +103,10 @@ def test_batches_alone_and_together(name: str, kind: Any) -> None:
     assert float(found["gradient_norm"][last]) == pytest.approx(float(mean.norm()))
     norms = [found["gradient_norm"][rows[f"{k + 1} x b"]] for k in range(num)]
     assert norms == sorted(norms, reverse=True), "averaging takes noise away"
+    assert found["additivity_residual"].max() < 1e-14
+    excess = float(mean.norm()) * num / sum(float(g.norm()) for g in gradients) - 1
+    assert found["triangle_excess"].tolist() == pytest.approx([excess] * len(rows))
+    assert excess < 0
     # centres of unit variance: covariance H^2 of a batch gradient, b times that of an example's
     trace = surface.batch_size * float(surface.hessian.square().sum())
     assert float(found["noise_trace"][0]) == pytest.approx(trace, rel=0.3)

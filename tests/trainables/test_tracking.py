@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 import shutil
 import socket
@@ -12,9 +14,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from geometry.columns import step_columns
+from geometry.probes.registry import PROBES
+from tests.trainables.small_probes import small_probe
 from trainables.config import RunConfig
 from trainables.errors import UserError
 from trainables.store import Store, read_table, write_table
+from trainables.tasks.contract import Task
 from trainables.tracker import (
     FIRST_PAUSE_SECONDS,
     LAST_PAUSE_SECONDS,
@@ -40,8 +46,9 @@ from trainables.tracking_content import (
     run_metrics,
     run_name,
     run_params,
+    run_tags,
 )
-from trainables.tracking_report import log_report
+from trainables.tracking_report import log_report, page_addresses
 from trainables.tracking_uri import resolve_tracking_uri, without_password
 
 pytestmark = pytest.mark.filterwarnings(
@@ -160,6 +167,38 @@ def test_epochs_past_a_runs_own_budget_are_not_its() -> None:
     assert rows == [("reference/train_loss", float(e), e) for e in range(3)]
 
 
+def test_a_run_with_every_probe_on_has_fewer_than_60_metrics(
+    tiny: Any, store: Store, finish: Any
+) -> None:
+    probes = [small_probe(name) for name in PROBES]
+    data = {"name": "digits", "train_examples": 96, "validation_examples": 96}
+    model = {"name": "cnn", "channels": [4], "hidden": [8], "batch_norm": True}
+    config = tiny(data=data, model=model, batch_size=24, probes=probes)
+    finish(store, trajectory_id="t", r=config)
+    folder = store.run("r")
+    manifest = folder.manifest()
+    assert manifest is not None
+    epochs = read_table(folder.path / "epochs.parquet")
+    for column in step_columns():
+        epochs[f"{column.name}_mean"] = 0.5  # some are of other optimizers than this run's
+    # as many evaluations as the task with the most has
+    for metric in max((task.metrics for task in _tasks(Task)), key=len):
+        for split in ("train", "validation"):
+            epochs[f"{split}_{metric}"] = 0.5
+            manifest["metrics"] |= {f"{how}_{split}_{metric}": 0.5 for how in ("last", "best")}
+        manifest["metrics"][f"test_{metric}"] = 0.5
+    keys = {key for key, _, _ in run_metrics(manifest, epochs)}
+    assert len(keys) < 60, sorted(keys)
+    assert all("/" in key for key in keys)
+    assert {"path/gamma_max", "null/gamma_mean", "correlation/mean_correlation_mean",
+            "straightness/straightness_mean", "final/zigzag_share"} <= keys  # fmt: skip
+
+
+def _tasks(kind: type[Task]) -> list[type[Task]]:
+    return [task for sub in kind.__subclasses__() for task in (sub, *_tasks(sub))
+            if "metrics" in vars(task)]  # fmt: skip
+
+
 def test_medians_and_unknown_columns_stay_in_the_table() -> None:
     columns = ["run_id", "epoch", "gamma_median", "gamma_mean", "inner_product_mean", "train_loss"]
     assert epoch_keys(columns) == {
@@ -207,6 +246,16 @@ def test_tags_of_a_run_without_replay_claim_nothing_of_it() -> None:
         "optpath.status": "diverged",
         "diverged_at_step": "17",
     }
+
+
+def test_a_user_can_filter_by_what_was_varied() -> None:
+    config = RunConfig.parse({"batch_size": 64, "budget": {"steps": 1000}})
+    entry = {"run_id": "r", "trajectory_id": "t", "ablations": ["a", "b"]}
+    tags = run_tags(entry, config, "planted")
+    plain = {key: value for key, value in tags.items() if not key.startswith("optpath.")}
+    assert plain == {"status": "running", "batch_size": "64", "optimizer": "momentum", "seed": "0",
+                     "budget": "1000 steps", "model": "mlp", "data": "digits",
+                     "ablations": "a, b"}  # fmt: skip
 
 
 def test_pauses_double_up_to_a_limit() -> None:
@@ -302,6 +351,20 @@ def test_runs_are_found_by_what_a_user_knows_of_them(
     assert (store.root / "mlartifacts").is_dir()
 
 
+def test_the_data_set_is_an_input_of_its_runs(planted: Planted) -> None:
+    from mlflow.tracking import MlflowClient
+
+    store, entries = planted
+    target = _uploaded(store, entries)
+    client = MlflowClient(target.uri)
+    found = client.search_runs([target.experiment_id], "dataset.name = 'digits'")
+    assert {run.data.tags["optpath.run_id"] for run in found} == {e["run_id"] for e in entries}
+    (used,) = found[0].inputs.dataset_inputs
+    assert used.dataset.digest == "65e5b4619795efb40c1082f4c350c049e4ad"
+    assert json.loads(used.dataset.profile)["licence"] == "CC BY 4.0"
+    assert [(tag.key, tag.value) for tag in used.tags] == [("mlflow.data.context", "training")]
+
+
 def test_what_another_attempt_left_is_replaced(planted: Planted) -> None:
     store, entries = planted
     target = prepare(resolve_tracking_uri(None, store.root), store, "planted")
@@ -344,16 +407,37 @@ def test_report_lies_on_the_parent_run(planted: Planted) -> None:
     folder = store.sweep("planted").path
     (folder / "figures").mkdir()
     (folder / "figures" / "gamma.png").write_bytes(b"drawn")
+    (folder / "tables").mkdir()
+    (folder / "tables" / "runs.csv").write_text("run_id")
     (folder / "report.html").write_text("<p>supported beyond the null</p>")
+    (folder / "report.md").write_text("supported beyond the null")
     target = locate(resolve_tracking_uri(None, store.root), store, "planted")
-    log_report(target, folder, "**supported beyond the null**")
+    log_report(target, folder, "**supported beyond the null**", {"verdict_C12": "refuted"})
     client = MlflowClient(target.uri)
     names = {file.path for file in client.list_artifacts(target.parent_run_id)}
-    assert names == {"figures", "plan.json", "report.html", "spec.yaml"}
+    assert names == {
+        "figures", "plan.json", "report.html", "report.md", "spec.yaml", "tables"
+    }  # fmt: skip
+    (found,) = client.search_runs([target.experiment_id], "tags.verdict_C12 = 'refuted'")
+    assert found.info.run_id == target.parent_run_id
     figures = [file.path for file in client.list_artifacts(target.parent_run_id, "figures")]
     assert figures == ["figures/gamma.png"]
     note = client.get_run(target.parent_run_id).data.tags["mlflow.note.content"]
     assert note == "**supported beyond the null**"
+
+
+def test_only_a_server_has_addresses(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, entries = planted
+    target = _uploaded(store, entries)
+    assert page_addresses(target) == {}
+    children = Connection(target.uri).children(target)
+    monkeypatch.setattr(Connection, "__init__", lambda self, *_: None)
+    monkeypatch.setattr(Connection, "children", lambda *_: children)
+    served = dataclasses.replace(target, uri="http://me:secret@tracker:5000")
+    assert page_addresses(served) == {
+        run_id: f"http://tracker:5000/#/experiments/{target.experiment_id}/runs/{run.info.run_id}"
+        for run_id, run in children.items()
+    }
 
 
 # That it never stops or slows the sender
