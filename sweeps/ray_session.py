@@ -122,7 +122,7 @@ def ray_session(launch: Launch, signals: Signals) -> Iterator[None]:
 @contextlib.contextmanager
 def _no_survivors() -> Iterator[None]:
     """End what descends from this block and outlives it: Ray's agents do, by seconds."""
-    import psutil  # comes with ray, and only once that is imported
+    import psutil
 
     mark = uuid.uuid4().hex
     os.environ[LAUNCH_MARK] = mark

@@ -9,13 +9,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from sweeps.identity import run_id, trajectory_id
 from trainables.config import RunConfig
 from trainables.store import Store, write_sealed, write_table, write_yaml
 from trainables.tables import step_columns
 
+NUM_THREADS = torch.get_num_threads()
 EVALUATIONS = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+
+
+@pytest.fixture(autouse=True)
+def _process_settings() -> None:
+    """Start every test with a new process's settings: a pass, in a fixture too, leaves its own."""
+    torch.set_num_threads(NUM_THREADS)
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True  # type: ignore[attr-defined]
 
 
 @pytest.fixture

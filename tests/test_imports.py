@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +34,8 @@ RAY = {
     "sweeps/search_trainable.py",
     "sweeps/tuning.py",
 }
+DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+"""Where a package's name is not that of its module."""
 MLFLOW_IN_TRAINABLES = {"trainables/tracking.py"}
 
 
@@ -85,6 +89,16 @@ def test_geometry_needs_torch_alone() -> None:
         if path.is_relative_to(ROOT / "geometry"):
             others = {module.split(".")[0] for module in imported(path)} - standard
             assert others <= {"torch", "geometry"}, path
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    """What only another package's requirements or this machine bring can be gone tomorrow."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [*project["dependencies"], *project["optional-dependencies"]["text"]]
+    declared = {re.split(r"[\[<>=;! ]", line)[0] for line in lines}
+    modules = {module.split(".")[0] for path in FILES for module in imported(path)}
+    for module in modules - sys.stdlib_module_names - set(PACKAGES):
+        assert DISTRIBUTIONS.get(module, module) in declared, f"{module} is not in pyproject.toml"
 
 
 def run_python(code: str) -> str:

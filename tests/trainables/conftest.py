@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,17 +51,6 @@ STATEFUL: dict[str, dict[str, Any]] = {
     },
 }
 """Every kind of state and randomness that a replay must bring back."""
-
-
-@pytest.fixture(autouse=True)
-def _process_settings() -> Iterator[None]:
-    """Put back what a pass sets for its process."""
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    filled = torch.utils.deterministic.fill_uninitialized_memory
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(strict)
-    torch.utils.deterministic.fill_uninitialized_memory = filled
 
 
 @pytest.fixture
