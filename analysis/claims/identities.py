@@ -56,17 +56,19 @@ def update_identity(run: ClaimRun) -> Measures:
 
 def guaranteed(run: ClaimRun) -> Measures:
     """How far eq. 5 and 6 are from exact, and eq. 7 from a bound: see `rates_hold`."""
-    squared, rate = run.whole("distance") ** 2, run.whole("learning_rate")
+    distance, rate = run.whole("distance"), run.whole("learning_rate")
     rsi, bound = run.whole("rsi"), run.whole("error_bound")
     best, gamma = run.whole("local_lr"), run.whole("gamma")
-    # a bound that overflows is none: nothing exceeds infinity
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         at_best = 1 - 2 * best * rsi + (best * bound) ** 2
         residual = _maximum(np.abs(at_best - (1 - gamma**2)))
-        least, most = np.nanmin(rsi), np.nanmax(bound)
-        factors = 1 - 2 * rate * least + (rate * most) ** 2
-        promised = squared[0] * np.cumprod(factors)[:-1]
-        violation = np.nanmax(squared[1:] / promised - 1, initial=-math.inf)
+        least, most = -_defined_maximum(-rsi), _defined_maximum(bound)
+        # 1 - 2 eta mu + eta^2 L^2, written so that rounding cannot make it negative
+        factors = (1 - rate * least) ** 2 + rate**2 * max(most**2 - least**2, 0.0)
+        # in logarithms: over many steps the bound leaves the range of float64 at either end
+        promised = np.cumsum(np.log(factors))[:-1]
+        excess = 2 * np.log(distance[1:] / distance[0]) - promised
+        violation = np.expm1(_defined_maximum(excess))
     return {
         "residual": residual,
         "violation": float(violation) if least > 0 else math.nan,
@@ -85,7 +87,7 @@ def rates_hold(evidence: Evidence) -> Found:
     """A step of local_lr contracts by sqrt(1 - gamma^2), and mu = inf RSI, L = sup EB bound d_t."""
     runs = [run for run in evidence.runs if run["plain"]]
     residuals = [run["residual"] for run in runs if np.isfinite(run["residual"])]
-    violations = [run["violation"] for run in runs if np.isfinite(run["violation"])]
+    violations = [run["violation"] for run in runs if not math.isnan(run["violation"])]
     if not residuals or not violations:
         return undefined(
             "no run of plain SGD (no momentum, no weight decay, no clipping) whose RSI is "
@@ -126,6 +128,12 @@ def nothing(run: ClaimRun) -> Measures:
 
 def _maximum(values: Array) -> float:
     known = values[np.isfinite(values)]
+    return float(known.max()) if len(known) else math.nan
+
+
+def _defined_maximum(values: Array) -> float:
+    """The same, infinity included: what exceeds a bound of zero is not unknown."""
+    known = values[~np.isnan(values)]
     return float(known.max()) if len(known) else math.nan
 
 
