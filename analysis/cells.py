@@ -247,10 +247,9 @@ def _notes(ablation: Ablation, planned: pd.DataFrame, found: Reduced) -> Iterabl
     if undefined:
         yield f"gamma undefined at {undefined} kept steps, left out of the means"
     if found.from_epochs:
-        yield (
-            f"no steps table of {', '.join(found.from_epochs)}: means over whole kept epochs, "
-            "and no course along the run"
-        )
+        without = found.from_epochs
+        named = ", ".join(without) if len(without) <= NAMED_MISSING else f"{len(without)} runs"
+        yield f"no steps table of {named}: means over whole kept epochs, no course along the run"
     if len(cells) and cells["seed"].nunique() == 1:
         yield "one seed, so no interval"
 

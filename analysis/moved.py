@@ -138,7 +138,8 @@ def _verdicts_in_words(a: Sweep, b: Sweep) -> Iterable[str]:
 
 def _runs_in_words(a: Sweep, b: Sweep) -> Iterable[str]:
     common = [run_id for run_id in a.manifests if run_id in b.manifests]
-    same = sum(_tables(a.manifests[run]) == _tables(b.manifests[run]) for run in common)
+    hashed = ((_tables(a.manifests[run]), _tables(b.manifests[run])) for run in common)
+    same = sum(bool(one) and one == other for one, other in hashed)
     yield (
         f"{len(a.usable)} runs count in A, {len(b.usable)} in B; {len(common)} have the same "
         f"identity, and {same} of these the same tables bit for bit"

@@ -79,7 +79,8 @@ def kept_means(kept: dict[str, Values]) -> dict[str, float]:
 def epoch_means(epochs: pd.DataFrame, num_kept: int) -> dict[str, float]:
     """`kept_means` from the epochs table of a run without steps: over its whole kept epochs.
 
-    Each epoch's mean is weighed with its defined steps. The mean of per-step ratios is undefined.
+    Each epoch's mean is weighed with its defined steps, or with all of them where their number is
+    not known. The mean of per-step ratios is undefined.
     """
     whole = epochs[epochs["num_steps"].cumsum() <= num_kept]
     means = {name: _weighted(whole, name) for name in ("gamma", *RATIOS.values())}
@@ -87,7 +88,7 @@ def epoch_means(epochs: pd.DataFrame, num_kept: int) -> dict[str, float]:
         gamma = np.float64(means["gamma"])
         ratios = {ratio: float(gamma / means[null]) for ratio, null in RATIOS.items()}
     counts = {
-        f"num_{what}": float(whole.get(f"gamma_num_{what}", pd.Series(dtype=float)).sum())
+        f"num_{what}": _sum_if_known(whole, f"gamma_num_{what}")
         for what in ("undefined", "negative")
     }
     return means | ratios | counts | {"num_kept": float(whole["num_steps"].sum())}
@@ -178,6 +179,12 @@ def _weighted(epochs: pd.DataFrame, name: str) -> float:
     if f"{name}_mean" not in epochs.columns:
         return float("nan")
     means = epochs[f"{name}_mean"].to_numpy(float)
-    weights = (epochs["num_steps"] - epochs[f"{name}_num_undefined"]).to_numpy(float)
+    undefined = epochs.get(f"{name}_num_undefined", pd.Series(0, epochs.index)).fillna(0)
+    weights = (epochs["num_steps"] - undefined).to_numpy(float)
     fine = (weights > 0) & ~np.isnan(means)
     return float(np.average(means[fine], weights=weights[fine])) if fine.any() else float("nan")
+
+
+def _sum_if_known(epochs: pd.DataFrame, name: str) -> float:
+    """The sum of a count over the epochs; NaN where an epoch's is not known."""
+    return float(epochs[name].sum(skipna=False)) if name in epochs.columns else float("nan")

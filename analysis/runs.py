@@ -37,7 +37,8 @@ class Sweep:
     changes at a point did (schedule_change_step, ...). What is not known is missing (NaN, NA or
     None), never a number. status is one of done, diverged, replay_diverged, failed, unfinished,
     not started, unreadable. `columns` documents the columns of all tables, with units.
-    `problems` names in words every run that is not done and every replay that was not exact.
+    `problems` names in words every run that is not done, every replay that was not exact, and
+    every run of which an MLflow server has the values but not the files.
     `cache_folder` holds tables reduced from the steps and epochs; None: none are kept.
     """
 
@@ -164,6 +165,9 @@ def load_sweep(
 ) -> Sweep:
     """The tables of a sweep, from a store or from an MLflow server alone.
 
+    A server whose artifacts are gone still has the plan's runs and, from its metrics, their epochs:
+    the means, of gamma the extremes, and the evaluations. Steps are in the artifacts alone.
+
     `storage` is the storage folder; None: OPTPATH_STORAGE, else ./optpath-results. With a
     `tracking_uri` the sweep is read from that server and no store is needed.
 
@@ -255,6 +259,8 @@ def _complaint(manifest: Mapping[str, Any]) -> str:
         return f"diverged at step {manifest['diverged_at_step']} (NaN or Inf); not in any trend"
     if manifest["status"] == "replay_diverged" or manifest.get("replay_exact") is False:
         return "its replay did not end at w*; its values are not used"
+    if "files" not in manifest:
+        return "its files are not on this server: epochs from its metrics, and no steps"
     return ""
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis.history import column_of, epochs_of, manifest_of
 from trainables.store import Store, StoreDamaged, UserError, read_sealed
 
 if TYPE_CHECKING:
@@ -106,7 +107,10 @@ class StoreSource:
 
 
 class MlflowSource:
-    """A sweep on an MLflow server: plan on the parent run, tables and manifests on the children."""
+    """A sweep on an MLflow server: plan on the parent run, tables and manifests on the children.
+
+    Where a child's files are not on the server, its tags and metrics say what they can of them.
+    """
 
     def __init__(self, name: str, tracking_uri: str) -> None:
         self._name = name
@@ -120,6 +124,7 @@ class MlflowSource:
             self._downloads = Path(tempfile.mkdtemp(prefix="optpath-"))
             weakref.finalize(self, shutil.rmtree, self._downloads)
             self._listed: dict[str, set[str]] = {}
+            self._planned: dict[str, dict[str, Any]] = {}
             self._parent = self._ask(self._find_parent)
             self._children = self._ask(self._find_children)
 
@@ -132,7 +137,11 @@ class MlflowSource:
         """plan.json among the parent run's artifacts."""
         plan = self._artifact(self._parent, "plan.json", read_sealed)
         if plan is None:
-            raise UserError(f"{self._uri}: sweep '{self._name}' has no plan.json; optpath sync")
+            raise UserError(
+                f"{self._uri}: sweep '{self._name}' has no plan.json there (were the artifacts "
+                f"moved?); where its storage is, type  optpath sync {self._name}"
+            )
+        self._planned = {run["run_id"]: run for run in plan["runs"]}
         return plan
 
     def spec(self) -> str | None:
@@ -140,9 +149,12 @@ class MlflowSource:
         return self._artifact(self._parent, "spec.yaml", Path.read_text)
 
     def manifest(self, run_id: str) -> dict[str, Any] | None:
-        """manifest.json among the child run's artifacts."""
+        """manifest.json among the child run's artifacts, else what its tags and metrics say."""
         child = self._children.get(run_id)
-        return None if child is None else self._artifact(child, "manifest.json", read_sealed)
+        if child is None:
+            return None
+        sealed = self._artifact(child, "manifest.json", read_sealed)
+        return sealed or manifest_of(self._planned[run_id], child)
 
     def state(self, run_id: str, trajectory_id: str) -> tuple[str, str]:
         """From the child run's own status."""
@@ -154,12 +166,32 @@ class MlflowSource:
         return "unfinished", "unfinished, or its tables are not synced to this server"
 
     def table(self, run_id: str, name: str, columns: Sequence[str] | None) -> pd.DataFrame | None:
-        """The table's parquet file among the child run's artifacts."""
+        """The table's parquet file among the child run's artifacts; epochs also from its metrics.
+
+        A server keeps an epoch's means, of gamma the extremes as well, and the evaluations.
+        """
         child = self._children.get(run_id)
         if child is None:
             return None
         read: Callable[[Path], pd.DataFrame] = lambda path: read_columns(path, columns)  # noqa: E731
-        return self._artifact(child, f"{name}.parquet", read)
+        found = self._artifact(child, f"{name}.parquet", read)
+        if found is None and name == "epochs":
+            found = self._epochs(child, run_id)
+            if found is not None and columns is not None:
+                return found[[c for c in columns if c in found.columns]]
+        return found
+
+    def _epochs(self, child: Run, run_id: str) -> pd.DataFrame | None:
+        manifest = self.manifest(run_id)
+        if manifest is None or manifest["status"] == "replay_diverged":
+            return None
+        histories = {key: self._history(child, key) for key in child.data.metrics if column_of(key)}
+        return epochs_of(manifest, histories)
+
+    def _history(self, child: Run, key: str) -> list[tuple[int, float]]:
+        run_id = child.info.run_id
+        found = self._ask(lambda: self._client.get_metric_history(run_id, key))
+        return [(metric.step, metric.value) for metric in found]
 
     def _ask(self, question: Callable[[], T]) -> T:
         from mlflow.exceptions import MlflowException

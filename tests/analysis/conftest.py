@@ -120,6 +120,8 @@ def write_sweep(
             "config": run.config,
             "ablations": run.ablations,
             "axes": run.axes,
+            "num_steps": run.num_steps,
+            "steps_per_epoch": run.steps_per_epoch,
         }
         for index, run in enumerate(runs)
     ]

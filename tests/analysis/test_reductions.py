@@ -157,7 +157,7 @@ def test_runs_without_a_steps_table_count_by_their_epochs_and_are_named(
     ablation = only(storage)
     np.testing.assert_allclose(ablation.cells["gamma"], whole["gamma"], rtol=1e-12)
     assert ablation.notes == (
-        "no steps table of r001: means over whole kept epochs, and no course along the run",
+        "no steps table of r001: means over whole kept epochs, no course along the run",
     )
     assert "r001" not in set(ablation.parts["run_id"])
 
