@@ -9,6 +9,9 @@ COMMON_COLUMNS = (
     Column("loss", "loss", "mean loss of minibatch t at w_t, in train mode"),
     Column("learning_rate", "weight^2/loss", "eta_t, used in step t"),
 )
+GROWTH_COLUMNS = (
+    Column("examples", "1", "examples of minibatch t; only where the batch size grows"),
+)
 NULL_COLUMNS = (
     Column("null_gamma", "1", "gamma of the null model aware of step size, norm and momentum (D9)"),
     Column("null_gamma_closed", "1", "(T - t)^(-1/2), the isotropic random walk (P1 eq. 8)"),
@@ -30,4 +33,4 @@ def step_columns() -> tuple[Column, ...]:
     path, *others = (probe.columns for probe in PROBES.values() if probe.table == "steps")
     rest = tuple(column for columns in others for column in columns)
     derived = WHOLE_RUN_COLUMNS[len(NULL_COLUMNS) :]
-    return (*COMMON_COLUMNS, *path, *NULL_COLUMNS, *rest, *derived)
+    return (*COMMON_COLUMNS, *GROWTH_COLUMNS, *path, *NULL_COLUMNS, *rest, *derived)

@@ -41,7 +41,16 @@ def launch_plan(
         return
     with scratch(launch) as folder, Signals() as signals, ray_session(launch, signals):
         on_ready()
-        _fit(plan.name, work, launch, _callback(progress, signals), Path(folder))
+        for number, stage in enumerate(stages(work)):
+            callback = _callback(progress, signals)
+            _fit(plan.name, stage, launch, callback, Path(folder) / str(number))
+
+
+def stages(work: Sequence[PlannedTrajectory]) -> list[list[PlannedTrajectory]]:
+    """The trajectories in the order of what they need: those that follow a finished run, last."""
+    first = [trajectory for trajectory in work if trajectory.follows is None]
+    second = [trajectory for trajectory in work if trajectory.follows is not None]
+    return [stage for stage in (first, second) if stage]
 
 
 def order(sweep: str, trajectory: PlannedTrajectory, launch: Launch) -> WorkOrder:
@@ -54,6 +63,7 @@ def order(sweep: str, trajectory: PlannedTrajectory, launch: Launch) -> WorkOrde
         trajectory_id=trajectory.trajectory_id,
         runs={run.run_id: run.config.plain() for run in trajectory.open_runs},
         others=_others(trajectory),
+        follows=trajectory.follows,
     )
 
 

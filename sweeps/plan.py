@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,14 +10,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from geometry.probes.correlation import WindowOptions
-from sweeps.identity import identities
-from sweeps.keys import REGISTRIES, complete, leaf_key, value_at
-from sweeps.spec import Ablation, Analysis, SweepSpec, seed_key
-from sweeps.tree import Tree, flatten, head, merge, nest, without_nulls
+from sweeps.axes import axes_of, expand
+from sweeps.identity import identities, run_id
+from sweeps.keys import REGISTRIES, complete, value_at
+from sweeps.spec import Analysis, SweepSpec
+from sweeps.tree import Tree, head, merge, nest, without_nulls
 from trainables.config import RunConfig
 from trainables.data.contract import DataConfig
 from trainables.errors import UserError
 from trainables.full_batch import auto_chunk, check_chunk, example_bytes
+from trainables.length import Calendar
 
 NumTrain = Callable[[RunConfig, Path], int]
 """Number of training examples of a run."""
@@ -38,14 +39,20 @@ class PlannedRun:
     axes: dict[str, Any]
     """Dotted field -> value, of every axis of its ablations; batch_size: full as the number that
     it stands for, so that the batch sizes of a sweep are numbers."""
-    steps_per_epoch: int
+    calendar: Calendar
+    """Which of its steps belongs to which epoch."""
     num_steps: int
     state: State = "open"
 
     @property
     def reference_steps(self) -> int:
         """Steps of its reference pass: T, or more where a reference lies beyond the budget."""
-        return max(self.config.reference_ends(self.steps_per_epoch))
+        return max(self.config.reference_ends(self.calendar))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of its first epoch; later ones have fewer where the batch size grows."""
+        return self.calendar.steps_per_epoch
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,12 @@ class PlannedTrajectory:
     def open_runs(self) -> tuple[PlannedRun, ...]:
         """The runs that are still to be run."""
         return tuple(run for run in self.runs if run.state == "open")
+
+    @property
+    def follows(self) -> str | None:
+        """The run whose local learning rates its schedule follows; it is done before this one."""
+        followed = (self.open_runs or self.runs)[0].config.followed()
+        return None if followed is None else run_id(followed)
 
     @property
     def num_steps(self) -> int:
@@ -138,9 +151,23 @@ def make_plan(spec: SweepSpec, data_root: Path, *, num_train: NumTrain | None = 
             run = planner.run(label, settings)
             known = found.get(run.run_id)
             found[run.run_id] = run if known is None else _united(known, run)
+    _check_followed(found, spec)
     base = planner.resolved(RunConfig.parse(complete(spec.base)))
     ablations = {label: planner.ablation(label) for label in spec.ablations}
     return Plan(spec.name, spec, tuple(found.values()), base.plain(), ablations)
+
+
+def _check_followed(runs: Mapping[str, PlannedRun], spec: SweepSpec) -> None:
+    """Refuse a run that follows another which the sweep does not have."""
+    for run in runs.values():
+        followed = run.config.followed()
+        if followed is not None and run_id(followed) not in runs:
+            own, other = run.config.schedule.name, followed.schedule.name
+            raise UserError(
+                f"{spec.source}: ablations.{run.ablations[0]}: schedule {own} follows the same run "
+                f"with schedule {other}, which the sweep does not have; give both, such as "
+                f"schedule={other},{own}"
+            )
 
 
 def _united(known: PlannedRun, run: PlannedRun) -> PlannedRun:
@@ -148,53 +175,6 @@ def _united(known: PlannedRun, run: PlannedRun) -> PlannedRun:
         known,
         ablations=tuple(dict.fromkeys([*known.ablations, *run.ablations])),
         axes={**known.axes, **run.axes},
-    )
-
-
-def expand(spec: SweepSpec, ablation: Ablation) -> Iterator[Tree]:
-    """The dotted settings of each run of an ablation: cases x grid x seeds."""
-    seeds = ablation.seeds or spec.seeds
-    axes = {**ablation.grid, **{seed_key(name): levels for name, levels in seeds.items()}}
-    for case in ablation.cases or [{}]:
-        for levels in itertools.product(*axes.values()):
-            yield {**case, **dict(zip(axes, levels, strict=True))}
-
-
-def axes_of(spec: SweepSpec, ablation: Ablation) -> tuple[str, ...]:
-    """The dotted fields along which an ablation's runs differ, in the order of the file.
-
-    Levels that are mappings count as their name, and as whatever else differs between two levels of
-    the same name: {name: mlp} against {name: resnet18, width: 2} is the axis model.name alone.
-    """
-    levels: dict[str, list[Any]] = {}
-    for case in ablation.cases:
-        for key, value in case.items():
-            levels.setdefault(key, []).append(value)
-    levels.update(ablation.grid)
-    seeds = ablation.seeds or spec.seeds
-    fields = [leaf for key, values in levels.items() for leaf in _leaves(key, values)]
-    return tuple(dict.fromkeys([*fields, *(seed_key(name) for name in seeds)]))
-
-
-def _leaves(key: str, levels: list[Any]) -> list[str]:
-    if not any(isinstance(level, Mapping) for level in levels):
-        return list(dict.fromkeys(leaf_key(key, level) for level in levels))
-    flat = [flatten(level) if isinstance(level, Mapping) else {"name": level} for level in levels]
-    names = {level.get("name") for level in flat}
-    differing = [
-        option
-        for option in dict.fromkeys(option for level in flat for option in level)
-        if option != "name" and _differs_within_a_name(option, flat)
-    ]
-    own_name = ["name"] if len(names) > 1 or (names != {None} and not differing) else []
-    return [f"{key}.{option}" for option in [*own_name, *differing]]
-
-
-def _differs_within_a_name(option: str, levels: list[Tree]) -> bool:
-    return any(
-        one.get(option) != other.get(option)
-        for one, other in itertools.combinations(levels, 2)
-        if one.get("name") == other.get("name")
     )
 
 
@@ -223,10 +203,10 @@ class _Planner:
         with self._placed(label):
             num_train = self._checked_size(config)
             config = self._chunked(config, num_train)
-            steps_per_epoch = config.steps_per_epoch(num_train)
-            num_steps = config.budget.num_steps(steps_per_epoch)
-            config.check_length(num_steps, steps_per_epoch)
-            self._check_matrix_epochs(label, config, num_steps, steps_per_epoch)
+            calendar = config.calendar(num_train)
+            num_steps = config.budget.num_steps(calendar)
+            config.check_length(num_steps, calendar.steps_per_epoch)
+            self._check_matrix_epochs(label, config, num_steps, calendar)
         values = {name: value_at(config, name) for name in self._axes[label]}
         if "batch_size" in values or config.batch_size == "full":
             values["batch_size"] = config.examples_per_step(num_train)
@@ -237,7 +217,7 @@ class _Planner:
             config=config,
             ablations=(label,),
             axes={name: value for name, value in values.items() if value is not None},
-            steps_per_epoch=steps_per_epoch,
+            calendar=calendar,
             num_steps=num_steps,
         )
 
@@ -252,7 +232,7 @@ class _Planner:
         )
 
     def _check_matrix_epochs(
-        self, label: str, config: RunConfig, num_steps: int, steps_per_epoch: int
+        self, label: str, config: RunConfig, num_steps: int, calendar: Calendar
     ) -> None:
         """Refuse epochs in which no whole window begins; each run by its own length."""
         analysis = self._spec.ablations[label].analysis or self._spec.analysis
@@ -260,9 +240,9 @@ class _Planner:
             options = probe.typed_options()
             if not isinstance(options, WindowOptions):
                 continue
-            cadence = probe.cadence(steps_per_epoch)
+            cadence = probe.cadence(calendar.steps_per_epoch)
             last_start = (-(-num_steps // cadence) - options.window) * cadence
-            last = last_start // steps_per_epoch
+            last = calendar.place(last_start)[0]
             for epoch in analysis.matrix_epochs:
                 if epoch > last:
                     raise UserError(
@@ -321,6 +301,12 @@ class _Planner:
             count = self._num_train or config.task.num_train
             self._sizes[key] = count(config, self._root)
         size = self._sizes[key]
+        most = config.examples_per_step(size, max((0, *config.batch_growth.epochs)))
+        if most > size >= config.examples_per_step(size):
+            raise UserError(
+                f"batch_growth: its largest minibatches, of {most}, are larger than the {size} "
+                f"training examples of {config.data.name}; give fewer epochs or a smaller factor"
+            )
         if config.examples_per_step(size) > size:
             raise UserError(
                 f"batch_size: {config.batch_size} is larger than the {size} training examples of "

@@ -48,7 +48,7 @@ def _has_reference(trajectory: PlannedTrajectory, store: Store) -> bool:
 
 
 def _covers(record: ReferenceRecord, run: PlannedRun) -> bool:
-    ends = run.config.reference_ends(record.steps_per_epoch)
+    ends = run.config.reference_ends(record.calendar)
     keepers = keepers_for({r: [run.num_steps] for r in run.config.other_references()})
     return all(map(record.covers, ends)) and all(keeper.covered(record) for keeper in keepers)
 

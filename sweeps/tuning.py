@@ -142,9 +142,9 @@ def _asha(tuning: Tuning, config: RunConfig, data_root: Path) -> Any:
     from ray.tune.schedulers import ASHAScheduler
 
     num_train = config.task.num_train(config, data_root)
-    steps_per_epoch = max(1, num_train // config.examples_per_step(num_train))
-    num_epochs = config.budget.num_steps(steps_per_epoch) / steps_per_epoch
-    most = max(1, math.ceil(num_epochs / config.evaluate_every_epochs))
+    calendar = config.calendar(num_train)
+    epochs, rest = calendar.place(config.budget.num_steps(calendar))
+    most = max(1, math.ceil((epochs + bool(rest)) / config.evaluate_every_epochs))
     return ASHAScheduler(
         metric=tuning.metric,
         mode=tuning.mode,

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    SerializerFunctionWrapHandler,
-    TypeAdapter,
-    ValidationError,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
-from geometry.probes.contract import OtherReference, ProbeOptions
+from geometry.probes.contract import OtherReference
 from geometry.probes.registry import PROBES
-from geometry.surface import BatchKind
 from trainables.data.contract import DataConfig
 from trainables.data.registry import DATA
-from trainables.errors import UserError, nearest
+from trainables.errors import UserError
+from trainables.length import BatchGrowth, Calendar
+from trainables.length import Budget as Budget
 from trainables.models.contract import ModelConfig
 from trainables.models.registry import MODELS
 from trainables.optimizers import OPTIMIZERS, OptimizerConfig
+from trainables.probe_config import ProbeConfig as ProbeConfig
+from trainables.probe_config import count_or
 from trainables.randomness import fold
-from trainables.registry import Options, build, build_dataclass, member_of
+from trainables.registry import Options, build, member_of
 from trainables.schedules.contract import ScheduleConfig
 from trainables.schedules.registry import SCHEDULES
 from trainables.tasks.contract import ExampleTaskConfig, TaskConfig
@@ -47,25 +41,6 @@ class Seeds(Options):
     """Seed of crops and flips, together with the epoch."""
     dropout: int | None = Field(default=None, ge=0)
     """Seed of dropout masks, together with the step."""
-
-
-class Budget(Options):
-    """Length of the training, in epochs or in steps (exactly one of them)."""
-
-    epochs: int | None = Field(default=None, ge=1)
-    """Number of passes over the training examples."""
-    steps: int | None = Field(default=None, ge=1)
-    """Number of optimizer steps."""
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Budget:
-        if (self.epochs is None) == (self.steps is None):
-            raise ValueError("give exactly one of epochs and steps, at least 1")
-        return self
-
-    def num_steps(self, steps_per_epoch: int) -> int:
-        """T, the number of optimizer steps."""
-        return self.steps if self.steps is not None else (self.epochs or 0) * steps_per_epoch
 
 
 class LearningRate(Options):
@@ -98,80 +73,6 @@ class LearningRate(Options):
         return self.base * growth[self.rule]
 
 
-COUNT = TypeAdapter[int](Annotated[int, Field(ge=1)])
-
-
-def count_or(word: str) -> BeforeValidator:
-    """Pydantic metadata of a field that holds a count from 1 on, or that word."""
-
-    def check(value: object) -> int | str:
-        if value == word:
-            return word
-        try:
-            return COUNT.validate_python(value)
-        except ValidationError as error:
-            found = error.errors()[0]["msg"]
-            words = f"{found[0].lower()}{found[1:]}, got {value!r}; or write {word}"
-            raise ValueError(words) from None
-
-    return BeforeValidator(check)
-
-
-class ProbeConfig(Options):
-    """One probe of the run; written as its name, or as {name, every, its own options}."""
-
-    name: str
-    """Name in the probe registry."""
-    every: Annotated[int | Literal["epoch"] | None, count_or("epoch")] = None
-    """Cadence in steps: measured at steps 0, every, 2 every, ...; epoch: at the first step of every
-    epoch. By default the probe's own; always 1 for the steps table."""
-
-    options: dict[str, Any] = Field(default_factory=dict)
-    """The probe's own options that differ from their defaults; written beside its name."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _gathered(cls, value: object) -> object:
-        if not isinstance(value, Mapping):
-            return {"name": value} if isinstance(value, str) else value
-        common = {k: v for k, v in value.items() if k in ("name", "every")}
-        options = {k: v for k, v in value.items() if k not in common}
-        own = PROBES.get(str(value.get("name")))
-        if own is not None and common.get("every") == own.default_every:
-            del common["every"]  # one identity for both ways to write it
-        return {**common, "options": options}
-
-    @model_validator(mode="after")
-    def _known(self) -> ProbeConfig:
-        if self.name not in PROBES:
-            raise UserError(f"unknown probe '{self.name}'; {nearest(self.name, PROBES)}")
-        self.typed_options()
-        return self
-
-    @model_serializer(mode="wrap")
-    def _flat(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = handler(self)
-        options = values.pop("options", {})
-        return {**values, **options}
-
-    def batches(self) -> frozenset[BatchKind]:
-        """The kinds of batches that the probe reads besides the step's own."""
-        return PROBES[self.name].batches(self.typed_options())
-
-    def cadence(self, steps_per_epoch: int) -> int:
-        """Steps from one measurement to the next."""
-        every = PROBES[self.name].default_every if self.every is None else self.every
-        return steps_per_epoch if every == "epoch" else every
-
-    def typed_options(self) -> ProbeOptions:
-        """The probe's options as its own type; raises UserError for one that does not fit."""
-        known = PROBES[self.name].options_type
-        names = ["every", *(field.name for field in dataclasses.fields(known))]
-        for option in self.options.keys() - names:
-            raise UserError(f"probe {self.name}: unknown key '{option}'; {nearest(option, names)}")
-        return build_dataclass(known, self.options, where=f"probe {self.name}")
-
-
 class RunConfig(Options):
     """One run: a training, its budget, and what is measured along it."""
 
@@ -200,6 +101,8 @@ class RunConfig(Options):
     batch_size: Annotated[int | Literal["full"], count_or("full")] = 64
     """Examples per minibatch; the last, smaller minibatch of an epoch is dropped, as in P1.
     full: a step is one exact pass over the training examples, clean and in order (P2 section 2)."""
+    batch_growth: BatchGrowth = BatchGrowth()
+    """How the batch size grows over the epochs, from `batch_size` on; by default it does not."""
     chunk: Annotated[int | Literal["auto"], count_or("auto")] = "auto"
     """Most examples of a full batch that are computed at a time, auto: what fits the memory set
     aside for it. Batch normalisation sees one chunk at a time. No meaning for minibatches."""
@@ -237,6 +140,10 @@ class RunConfig(Options):
                 f"batch_size: full needs a task whose loss is a mean over examples, "
                 f"{self.task.name} is none; give a number"
             )
+        if self.batch_growth:
+            self._check_growth()
+        if self.schedule.followed() is not None:
+            self._check_followed()
         names = [probe.name for probe in self.probes]
         if len(set(names)) != len(names):
             raise ValueError(f"probes: each at most once, not {names}")
@@ -245,6 +152,39 @@ class RunConfig(Options):
         for reference in self.other_references():
             self._check_reference(reference)
         return self
+
+    def _check_growth(self) -> None:
+        if self.batch_size == "full":
+            raise ValueError("batch_growth needs minibatches, and batch_size: full has none")
+        if self.schedule.follows_gradients:
+            raise ValueError(
+                f"schedule {self.schedule.name} compares gradients of one batch size, and "
+                "batch_growth makes several; leave one of them out"
+            )
+        for probe in self.all_probes():
+            if probe.batches() - {"full"}:
+                raise ValueError(
+                    f"probe {probe.name} draws batches of one size, and batch_growth makes "
+                    "several; leave one of them out"
+                )
+            if probe.once_per_epoch():
+                raise ValueError(
+                    f"probe {probe.name} is measured every epoch, and with batch_growth epochs "
+                    "differ in steps; give `every` in steps"
+                )
+
+    def _check_followed(self) -> None:
+        if not self.needs_replay():
+            raise ValueError(
+                f"schedule {self.schedule.name} follows a run that measures its local_lr; "
+                "add the probe path"
+            )
+        seeds = [r.label for r in self.other_references() if r.kind == "seed"]
+        if seeds:
+            raise ValueError(
+                f"reference {seeds[0]} is w* of the same run with another seed, which would have "
+                f"to follow a run of its own; leave it out under schedule {self.schedule.name}"
+            )
 
     def _check_batches(self, probe: ProbeConfig) -> None:
         kinds = probe.batches()
@@ -278,13 +218,25 @@ class RunConfig(Options):
         """The canonical plain form: non-default values only, members with their names."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
-    def examples_per_step(self, num_train: int) -> int:
-        """The batch size as a number: all `num_train` training examples if it is full."""
-        return num_train if self.batch_size == "full" else self.batch_size
+    def examples_per_step(self, num_train: int, epoch: int = 0) -> int:
+        """The batch size of an epoch as a number: all `num_train` training examples if full."""
+        if self.batch_size == "full":
+            return num_train
+        return self.batch_size * self.batch_growth.growth(epoch)
 
-    def steps_per_epoch(self, num_train: int) -> int:
-        """Whole minibatches in the training examples; 1 if the batch size is full."""
-        return num_train // self.examples_per_step(num_train)
+    def minibatch(self, num_train: int, epoch: int, index: int) -> slice:
+        """The places of minibatch `index` of an epoch in the order of that epoch's examples."""
+        size = self.examples_per_step(num_train, epoch)
+        return slice(index * size, (index + 1) * size)
+
+    def steps_per_epoch(self, num_train: int, epoch: int = 0) -> int:
+        """Whole minibatches of an epoch in the training examples; 1 if the batch size is full."""
+        return num_train // self.examples_per_step(num_train, epoch)
+
+    def calendar(self, num_train: int) -> Calendar:
+        """Which step belongs to which epoch."""
+        changes = (0, *self.batch_growth.epochs)
+        return Calendar(tuple((e, self.steps_per_epoch(num_train, e)) for e in changes))
 
     def seed_for(self, name: str) -> int:
         """The named seed: as given, else derived from `seed`."""
@@ -324,15 +276,23 @@ class RunConfig(Options):
         found = (PROBES[p.name].other_references(p.typed_options()) for p in self.probes)
         return tuple(dict.fromkeys(reference for part in found for reference in part))
 
-    def reference_ends(self, steps_per_epoch: int) -> set[int]:
+    def reference_ends(self, calendar: Calendar) -> set[int]:
         """The steps after which the reference pass keeps weights: T, and those of other epochs."""
         epochs = (r.number for r in self.other_references() if r.kind == "epoch")
-        own = self.budget.num_steps(steps_per_epoch)
-        return {own, *(int(epoch) * steps_per_epoch for epoch in epochs)}
+        own = self.budget.num_steps(calendar)
+        return {own, *(calendar.start(int(epoch)) for epoch in epochs)}
 
     def with_seed(self, seed: int) -> RunConfig:
         """The same training from another seed, whose w* is a reference; it measures nothing."""
         return self.model_copy(update={"seed": seed, "probes": ()})
+
+    def followed(self) -> RunConfig | None:
+        """The run whose local learning rates the schedule follows: the same but for the schedule.
+
+        None for most. It measures what this run measures, so that it is the one of a sweep.
+        """
+        schedule = self.schedule.followed()
+        return None if schedule is None else self.model_copy(update={"schedule": schedule})
 
     def needs_surface(self) -> bool:
         """True if some probe reads other batches than the step's own."""

@@ -11,6 +11,7 @@ import torch
 
 from geometry.reductions import RowReducer
 from trainables.config import RunConfig
+from trainables.curves import stored_curve
 from trainables.environment import describe, make_deterministic
 from trainables.measurement import Measurement
 from trainables.record import EpochRecord, ReferenceRecord
@@ -43,6 +44,8 @@ class Job:
     runs: tuple[RunJob, ...]
     others: Mapping[str, RunConfig] = field(default_factory=dict)
     """Trajectory id -> training, of those whose w* is a reference of some run."""
+    follows: str | None = None
+    """The finished run whose local learning rates the schedule follows; most follow none."""
 
     def other(self, config: RunConfig) -> str:
         """The trajectory id of that one of `others`."""
@@ -90,6 +93,7 @@ class Workbench:
         self.environment = describe(place.device, num_threads)
         self.task: Task = self.config.task.bind(self.config, place.data_root, place.device)
         self.folder: Folder = place.store.trajectory(job.trajectory_id)
+        self.curve = None if job.follows is None else stored_curve(place.store, job.follows)
         self._reducer: RowReducer | None = None
         self._surface: TrajectorySurface | None = None
         for run in job.runs:
@@ -97,11 +101,11 @@ class Workbench:
 
     def trajectory(self) -> Trajectory:
         """The trajectory at t = 0."""
-        return Trajectory(self.config, self.task, self.place.device)
+        return Trajectory(self.config, self.task, self.place.device, self.curve)
 
     def num_steps(self, run: RunJob) -> int:
         """T of a run."""
-        return run.config.budget.num_steps(self.task.steps_per_epoch)
+        return run.config.budget.num_steps(self.task.calendar)
 
     def measurement(
         self,
@@ -117,7 +121,7 @@ class Workbench:
         return Measurement(
             run.run_id,
             run.config,
-            steps_per_epoch=self.task.steps_per_epoch,
+            calendar=self.task.calendar,
             layout=trajectory.flat.layout,
             reducer=self._reducer,
             reference=reference,
@@ -137,6 +141,7 @@ class Workbench:
         return ReferenceRecord(
             environment=self.environment,
             steps_per_epoch=self.task.steps_per_epoch,
+            growth=self.task.calendar.phases[1:],
             data_digest=self.task.data_digest,
         )
 
@@ -152,10 +157,10 @@ def drive(
     Within a long epoch it yields every `SLICE_SECONDS` too. A measurement observes until its own
     budget ends and is flushed at every yield.
     """
-    steps_per_epoch = trajectory.task.steps_per_epoch
+    calendar = trajectory.task.calendar
     stops = {*ends, *(measurement.num_steps for measurement in measurements)}
     while trajectory.step < max(ends):
-        epoch_end = (trajectory.step // steps_per_epoch + 1) * steps_per_epoch
+        epoch_end = calendar.start(calendar.place(trajectory.step)[0] + 1)
         until = min([epoch_end, *(stop for stop in stops if stop > trajectory.step)])
         active = [m for m in measurements if m.num_steps > trajectory.step]
         trajectory.advance(until, [*others, *active], seconds=SLICE_SECONDS)

@@ -15,6 +15,7 @@ from geometry.reductions import RowReducer
 from geometry.surface import Surface
 from geometry.whole_run import Columns
 from trainables.config import RunConfig
+from trainables.length import Calendar
 from trainables.whole_run import whole_run_columns
 
 PROBE_STATE = "probe."
@@ -33,7 +34,7 @@ class Measurement:
         run_id: str,
         config: RunConfig,
         *,
-        steps_per_epoch: int,
+        calendar: Calendar,
         layout: FlatLayout,
         reducer: RowReducer,
         reference: Tensor | None,
@@ -43,7 +44,8 @@ class Measurement:
     ) -> None:
         self.run_id = run_id
         self.config = config
-        self.num_steps = config.budget.num_steps(steps_per_epoch)
+        self._calendar, steps_per_epoch = calendar, calendar.steps_per_epoch
+        self.num_steps = config.budget.num_steps(calendar)
         config.check_length(self.num_steps, steps_per_epoch)
         context = ProbeContext(
             layout, reducer, reference, references or {}, surface, self.num_steps, unused_rows
@@ -80,12 +82,21 @@ class Measurement:
         learning_rate = torch.tensor(self._learning_rates, dtype=torch.float64)
         self._learning_rates.clear()
         table = {"step": steps, "loss": losses, "learning_rate": learning_rate}
+        table |= self._growing_batches(steps)
         for part in recorded:
             if part.table == "steps":
                 table |= part.columns
             else:
                 self._append(part.table, {"step": part.steps, **part.columns})
         self._append("steps", table)
+
+    def _growing_batches(self, steps: Tensor) -> Columns:
+        """The column `examples`, where the batch size grows."""
+        if not self.config.batch_growth:
+            return {}
+        epochs = self._calendar.epochs_of(steps.numpy()).tolist()
+        sizes = [self.config.examples_per_step(0, epoch) for epoch in epochs]
+        return {"examples": torch.tensor(sizes, dtype=torch.float64)}
 
     def _append(self, table: str, columns: Columns) -> None:
         self._parts.setdefault(table, []).append(columns)

@@ -55,9 +55,7 @@ def work(job: Job, place: Place) -> Generator[Progress, None, None]:
         for used in (folder, *(place.store.run(run.run_id) for run in runs)):
             used.remove_leftovers()
         bench, record = _set_up(replace(job, runs=runs), place)
-        ends = sorted(
-            {end for run in runs for end in run.config.reference_ends(record.steps_per_epoch)}
-        )
+        ends = sorted({end for run in runs for end in run.config.reference_ends(record.calendar)})
         direct = [run for run in runs if not run.config.needs_replay()]
         keepers = keepers_for(_wanted(bench))
         yield from ReferencePass(bench, record).run(ends, direct, keepers)
@@ -76,6 +74,8 @@ def _set_up(job: Job, place: Place) -> tuple[Workbench, ReferenceRecord]:
         return bench, bench.new_record()
     if record.data_digest != bench.task.data_digest:
         reason = "the data set's content changed"
+    elif bench.curve and record.schedule.get("schedule_curve") != bench.curve.digest():
+        reason = f"run {bench.curve.run_id}, which it follows, was done anew"
     elif record.environment != bench.environment:
         reason = f"recorded on {record.environment}, now on {bench.environment}"
     else:
@@ -138,7 +138,7 @@ def _has_reference(folder: Folder, config: RunConfig) -> bool:
     if manifest is None:
         return False
     record = ReferenceRecord.model_validate(manifest["record"])
-    return record.covers(config.budget.num_steps(record.steps_per_epoch))
+    return record.covers(config.budget.num_steps(record.calendar))
 
 
 def _settle_diverged(bench: Workbench, record: ReferenceRecord) -> Iterator[Progress]:
@@ -148,7 +148,7 @@ def _settle_diverged(bench: Workbench, record: ReferenceRecord) -> Iterator[Prog
         mark_diverged(folder, run.run_id, bench.job.trajectory_id, run.config, record)
     if diverged:
         step = (record.diverged_at_step or 0) + 1
-        epoch = (step - 1) // record.steps_per_epoch
+        epoch, _ = record.calendar.place(step - 1)
         finished = tuple(run.run_id for run in diverged)
         yield Progress("reference", step, step, epoch, step, finished=finished)
 
@@ -171,13 +171,13 @@ class ReplayPass:
         ends = sorted({measurement.num_steps for measurement in measurements})
         cadence = Cadence(self.bench.place.checkpoint_seconds)
         for step in drive(trajectory, ends, measurements):
-            if step in ends or step % self.record.steps_per_epoch == 0:
+            if step in ends or self.record.calendar.place(step)[1] == 0:
                 self._compare(trajectory, runs)
             finished = self._finish(measurements, step)
             if cadence.due():
                 still_open = [m for m in measurements if m.num_steps > step]
                 cadence.save(self._path, trajectory, still_open, "")
-            epoch = (step - 1) // self.record.steps_per_epoch
+            epoch, _ = self.record.calendar.place(step - 1)
             yield Progress("replay", step, ends[-1], epoch, first_step, finished=finished)
         self._path.unlink(missing_ok=True)
 
@@ -204,7 +204,7 @@ class ReplayPass:
 
     def _compare(self, trajectory: Trajectory, runs: Sequence[RunJob]) -> None:
         current = trajectory.fingerprint()
-        epoch, index = divmod(trajectory.step, self.record.steps_per_epoch)
+        epoch, index = self.record.calendar.place(trajectory.step)
         try:
             if index == 0:
                 self.record.check_epoch(epoch - 1, current)

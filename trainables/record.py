@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from trainables.length import Calendar
+
 Evaluation = dict[str, float]
 """Values such as train_loss or validation_accuracy, by name."""
 
@@ -80,6 +82,9 @@ class ReferenceRecord(BaseModel):
 
     environment: dict[str, Any]
     steps_per_epoch: int
+    """Of the first epoch."""
+    growth: tuple[tuple[int, int], ...] = ()
+    """(epoch, steps per epoch from it on), where the batch size grows."""
     data_digest: str
     initial: Evaluation = {}
     """Evaluation of w_0."""
@@ -94,6 +99,11 @@ class ReferenceRecord(BaseModel):
     """What the schedule did: `schedule_...` -> value; empty for a fixed one."""
     redone_because: str | None = None
     """Why an earlier reference pass was thrown away, if one was."""
+
+    @property
+    def calendar(self) -> Calendar:
+        """Which step belongs to which epoch."""
+        return Calendar(((0, self.steps_per_epoch), *self.growth))
 
     def end(self, step: int) -> End | None:
         """The reference after that many steps, if there is one."""
@@ -117,7 +127,8 @@ class ReferenceRecord(BaseModel):
         """Compare with the reference after that many steps; raises ReplayDiverged."""
         end = self.end(step)
         if end is not None and fingerprint != end.fingerprint:
-            raise ReplayDiverged((step - 1) // self.steps_per_epoch, end.fingerprint, fingerprint)
+            epoch, _ = self.calendar.place(step - 1)
+            raise ReplayDiverged(epoch, end.fingerprint, fingerprint)
 
     def covers(self, step: int) -> bool:
         """True if nothing is left to do for a budget of that many steps."""

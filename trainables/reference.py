@@ -161,13 +161,13 @@ class ReferencePass:
             self.record.diverged_at_step = trajectory.step - 1
 
     def _at_epoch_end(self, step: int) -> bool:
-        return step % self.record.steps_per_epoch == 0
+        return self.record.calendar.place(step)[1] == 0
 
     def _record_boundary(self, trajectory: Trajectory, ends: Sequence[int]) -> EpochRecord | None:
         step = trajectory.step
         if self._diverged_before(step):
             return None
-        epoch = (step - 1) // self.record.steps_per_epoch
+        epoch, _ = self.record.calendar.place(step - 1)
         at_epoch_end, at_end = self._at_epoch_end(step), step in ends
         if not (at_epoch_end or at_end):
             return None
@@ -216,9 +216,9 @@ class ReferencePass:
     def _keep_drawn(self, trajectory: Trajectory, ends: Sequence[int]) -> None:
         """Save the state at the start of the drawn epoch, one of those before the first end."""
         if self.record.drawn_epoch is None:
-            num_epochs = max(1, min(ends) // self.record.steps_per_epoch)
+            num_epochs = max(1, self.record.calendar.place(min(ends))[0])
             self.record.drawn_epoch = fold(0, self.bench.job.trajectory_id) % num_epochs
-        at_start = trajectory.step == self.record.drawn_epoch * self.record.steps_per_epoch
+        at_start = trajectory.step == self.record.calendar.start(self.record.drawn_epoch)
         # one that a manifest names already stays as it is
         if at_start and not (self.bench.folder.manifest() and (self._path / DRAWN).is_file()):
             save_checkpoint(self._path / DRAWN, trajectory, [], self.record.text())
@@ -245,7 +245,7 @@ class ReferencePass:
     def _progress(
         self, step: int, num_steps: int, evaluated: EpochRecord | None, finished: tuple[str, ...]
     ) -> Progress:
-        epoch = (step - 1) // self.record.steps_per_epoch
+        epoch, _ = self.record.calendar.place(step - 1)
         return Progress("reference", step, num_steps, epoch, self._first_step, evaluated, finished)
 
     def _seal_if_open(self) -> None:

@@ -30,7 +30,7 @@ def located(
     job: Job, store: Store, config: RunConfig, record: ReferenceRecord
 ) -> dict[str, Located | None]:
     """Every further reference of a run by its label; None where a training broke before it."""
-    num_steps = config.budget.num_steps(record.steps_per_epoch)
+    num_steps = config.budget.num_steps(record.calendar)
     found: dict[str, Located | None] = {}
     for reference in config.other_references():
         trajectory_id, known = job.trajectory_id, record
@@ -52,7 +52,7 @@ def _sealed(store: Store, trajectory_id: str) -> ReferenceRecord:
 def _kept(reference: OtherReference, record: ReferenceRecord, num_steps: int) -> Kept | None:
     if reference.kind in ("ema", "best_validation"):
         return record.kept_vector(reference.label, num_steps)
-    beyond = int(reference.number) * record.steps_per_epoch
+    beyond = record.calendar.start(int(reference.number))
     end = record.end(beyond if reference.kind == "epoch" else num_steps)
     return None if end is None else _as_kept(reference.label, end)
 

@@ -11,7 +11,7 @@ from trainables.measurement import Measurement
 from trainables.record import ReferenceRecord
 from trainables.store import Folder, write_table, write_yaml
 from trainables.tables import epochs_table, labelled_table, reference_epochs_table, steps_table
-from trainables.tasks.contract import LOWER_IS_BETTER
+from trainables.tasks.contract import better
 from trainables.whole_run import whole_run_summary
 
 INTERPOLATION_SHARE = 0.05
@@ -37,15 +37,15 @@ def finish_run(
 
     `references` says where the further references lie, for whoever verifies the run.
     """
-    run_id, steps_per_epoch = measurement.run_id, record.steps_per_epoch
+    run_id, calendar = measurement.run_id, record.calendar
     tables = measurement.finished_tables()
     summary = whole_run_summary(measurement.config, tables)
-    steps = steps_table(run_id, tables.pop("steps"), steps_per_epoch)
+    steps = steps_table(run_id, tables.pop("steps"), calendar)
     epochs = epochs_table(run_id, steps, record.rows_until(measurement.num_steps))
     files = {"steps.parquet": steps, "epochs.parquet": epochs}
     for name, columns in tables.items():
         labels = measurement.labels[name]
-        files[f"{name}.parquet"] = labelled_table(run_id, columns, labels, steps_per_epoch)
+        files[f"{name}.parquet"] = labelled_table(run_id, columns, labels, calendar)
     for name, table in files.items():
         write_table(folder.path / name, table)
     manifest = _manifest(run_id, trajectory_id, measurement.config, record, "done")
@@ -59,7 +59,7 @@ def mark_diverged(
     folder: Folder, run_id: str, trajectory_id: str, config: RunConfig, record: ReferenceRecord
 ) -> None:
     """Seal a run whose training diverged: what the reference pass saw, and no measurements."""
-    until = config.budget.num_steps(record.steps_per_epoch)
+    until = config.budget.num_steps(record.calendar)
     write_table(
         folder.path / "epochs.parquet", reference_epochs_table(run_id, record.rows_until(until))
     )
@@ -84,7 +84,7 @@ def _seal(folder: Folder, config: RunConfig, manifest: dict[str, Any], files: li
 def _manifest(
     run_id: str, trajectory_id: str, config: RunConfig, record: ReferenceRecord, status: str
 ) -> dict[str, Any]:
-    num_steps = config.budget.num_steps(record.steps_per_epoch)
+    num_steps = config.budget.num_steps(record.calendar)
     return {
         "run_id": run_id,
         "trajectory_id": trajectory_id,
@@ -95,6 +95,7 @@ def _manifest(
         "num_steps": num_steps,
         "steps_per_epoch": record.steps_per_epoch,
         "metrics": _metrics(record, num_steps),
+        "judged_by": config.task.choice(),
         "regime": _regime(record, num_steps),
         "regime_rule": REGIME_RULE,
         "schedule": record.schedule,
@@ -115,7 +116,7 @@ def _metrics(record: ReferenceRecord, num_steps: int) -> dict[str, float]:
             metrics[name] = series[-1]
         else:
             metrics[f"last_{name}"] = series[-1]
-            metrics[f"best_{name}"] = min(series) if name.endswith(LOWER_IS_BETTER) else max(series)
+            metrics[f"best_{name}"] = min(series) if better(name) == "min" else max(series)
     return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 

@@ -51,12 +51,12 @@ def search_trial(
     make_deterministic(config, num_threads)
     task = config.task.bind(config, data_root, device)
     trajectory = Trajectory(config, task, device)
-    num_steps = config.budget.num_steps(task.steps_per_epoch)
+    num_steps = config.budget.num_steps(task.calendar)
     losses = Recorder([], task.steps_per_epoch, device)
     for step in drive(trajectory, [num_steps], [], [losses]):
         _check(losses)
-        epoch = (step - 1) // task.steps_per_epoch
-        at_epoch_end = step % task.steps_per_epoch == 0
+        epoch, _ = task.calendar.place(step - 1)
+        at_epoch_end = task.calendar.place(step)[1] == 0
         due = at_epoch_end and (epoch + 1) % config.evaluate_every_epochs == 0
         if due or step == num_steps:
             yield TrialProgress(epoch, _evaluate(trajectory), step == num_steps)

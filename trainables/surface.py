@@ -54,8 +54,8 @@ class TrajectorySurface:
 
     @property
     def batch_size(self) -> int:
-        """Examples of a minibatch."""
-        return self.trajectory.examples_per_step
+        """Examples of a minibatch, those of the first epoch where the batch size grows."""
+        return self.trajectory.batch_size(0)
 
     def loss(self, batch: Batch, weights: Tensor) -> Tensor:
         """L_B(w), float64, shape []."""
@@ -120,14 +120,15 @@ class TrajectorySurface:
             yield
 
     def _parts(self, batch: Batch) -> Iterator[Part]:
-        per_epoch = self._task.steps_per_epoch
+        fixed, fresh = map(self._task.calendar.start, (FIXED_EPOCH, FRESH_EPOCH))
         if batch.kind == "fixed":
-            yield self._minibatch(FIXED_EPOCH * per_epoch + batch.number)
+            yield self._minibatch(fixed + batch.number)
         elif batch.kind == "fresh":
-            yield self._minibatch(FRESH_EPOCH * per_epoch + batch.number)
+            yield self._minibatch(fresh + batch.number)
         elif not isinstance(self._task, ExampleTask):  # all of an epoch, as P1's published code
-            for index in range(per_epoch):
-                yield self._minibatch(FIXED_EPOCH * per_epoch + index, 1 / per_epoch)
+            num_steps = self._task.calendar.start(FIXED_EPOCH + 1) - fixed
+            for index in range(num_steps):
+                yield self._minibatch(fixed + index, 1 / num_steps)
         elif batch.kind == "full":
             yield from self._whole(self._task)
         else:

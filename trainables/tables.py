@@ -14,9 +14,10 @@ from geometry.columns import NULL_COLUMNS as NULL_COLUMNS
 from geometry.columns import step_columns as step_columns
 from geometry.probes.contract import Column
 from geometry.probes.registry import PROBES
+from trainables.length import Calendar
 
 
-def steps_table(run_id: str, columns: Mapping[str, Tensor], steps_per_epoch: int) -> pd.DataFrame:
+def steps_table(run_id: str, columns: Mapping[str, Tensor], calendar: Calendar) -> pd.DataFrame:
     """One row per step t = 0..T-1: run_id, step, epoch and the measured columns in fixed order."""
     step = columns["step"].numpy()
     known = [column.name for column in step_columns()]
@@ -24,14 +25,14 @@ def steps_table(run_id: str, columns: Mapping[str, Tensor], steps_per_epoch: int
         {
             "run_id": run_id,
             "step": step,
-            "epoch": step // steps_per_epoch,
+            "epoch": calendar.epochs_of(step),
             **{name: columns[name].numpy() for name in known if name in columns},
         }
     )
 
 
 def labelled_table(
-    run_id: str, columns: Mapping[str, Tensor], labels: Sequence[str] | None, steps_per_epoch: int
+    run_id: str, columns: Mapping[str, Tensor], labels: Sequence[str] | None, calendar: Calendar
 ) -> pd.DataFrame:
     """A probe's own table: one row per (step, label), or per step for a probe without labels."""
     step = np.repeat(columns["step"].numpy(), 1 if labels is None else len(labels))
@@ -43,7 +44,7 @@ def labelled_table(
         {
             "run_id": run_id,
             "step": step,
-            "epoch": step // steps_per_epoch,
+            "epoch": calendar.epochs_of(step),
             **label,
             **{name: columns[name].numpy().reshape(-1) for name in names},
         }

@@ -20,7 +20,7 @@ from trainables.clipping import ClippedStep
 from trainables.config import RunConfig
 from trainables.full_batch import add_gradient, training_chunks
 from trainables.randomness import reseed_default, seeded
-from trainables.schedules.contract import Training
+from trainables.schedules.contract import Curve, Training
 from trainables.tasks.contract import ExampleTask, Task
 
 
@@ -43,9 +43,12 @@ class Trajectory:
 
     Two trajectories of the same config that stand at the same t are equal bit for bit on the same
     machine and thread count, whatever was observed, evaluated, saved or restored on the way.
+    `curve` is that of the run which the schedule follows, if it follows one.
     """
 
-    def __init__(self, config: RunConfig, task: Task, device: torch.device) -> None:
+    def __init__(
+        self, config: RunConfig, task: Task, device: torch.device, curve: Curve | None = None
+    ) -> None:
         self.config = config
         self.task = task
         self.device = device
@@ -63,10 +66,9 @@ class Trajectory:
         self._clipped_step = None if clip is None else ClippedStep(self.flat, clip)
         self._weights_before = torch.empty(0, device=device)
         self._no_weights = self.flat.weights[:0]
-        self._learning_rate = config.learning_rate.at(self.examples_per_step)
-        num_steps = config.budget.num_steps(task.steps_per_epoch)
+        num_steps = config.budget.num_steps(task.calendar)
         self.pace = config.schedule.start(
-            Training(num_steps, task.steps_per_epoch, self._learning_rate)
+            Training(num_steps, task.calendar, self._configured_rate, curve)
         )
 
     def _dry_run(self) -> tuple[bool, set[str]]:
@@ -87,10 +89,13 @@ class Trajectory:
         enabled = self.config.precision == "bf16"
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
 
-    @property
-    def examples_per_step(self) -> int:
-        """Examples of a minibatch, or all that there are."""
-        return self.config.examples_per_step(self.chunks[-1].stop if self.chunks else 0)
+    def batch_size(self, step: int) -> int:
+        """Examples of minibatch t, or all that there are."""
+        epoch, _ = self.task.calendar.place(step)
+        return self.config.examples_per_step(self.chunks[-1].stop if self.chunks else 0, epoch)
+
+    def _configured_rate(self, step: int) -> float:
+        return self.config.learning_rate.at(self.batch_size(step))
 
     def _add_gradient(self, model: nn.Module, step: int, chunks: Sequence[slice]) -> Tensor:
         """Add a step's gradient to `.grad`; the step's loss, a device scalar."""
@@ -102,11 +107,11 @@ class Trajectory:
         return loss.detach()
 
     def learning_rate(self, step: int) -> float:
-        """eta_t: the configured learning rate times the schedule's factor.
+        """eta_t: the configured learning rate at the step's batch size times the schedule's factor.
 
         Of a schedule that follows gradients, t is the next step.
         """
-        return self._learning_rate * self.pace.factor(step)
+        return self._configured_rate(step) * self.pace.factor(step)
 
     def weight_decay(self, step: int) -> float:
         """lambda_t: the configured weight decay times the schedule's factor for it."""

@@ -77,7 +77,7 @@ class _Stored:
     def start(self) -> int:
         """First step of the epoch to replay: the drawn one, or the first if that is not kept."""
         epoch = self.record.drawn_epoch or 0
-        start = epoch * self.record.steps_per_epoch
+        start = self.record.calendar.start(epoch)
         kept = (self.trajectory.path / DRAWN).is_file()
         return start if kept and start < self.num_steps else 0
 
@@ -119,7 +119,9 @@ def _differences(recorded: dict[str, Any], here: dict[str, Any]) -> str:
 
 def _replay_epoch(stored: _Stored, store: Store, data_root: Path, device: torch.device) -> None:
     """Replay from the start of the epoch to its end, or to the end of a shorter budget."""
-    record, job = stored.record, Job(stored.trajectory_id, (stored.run,))
+    record, follows = stored.record, stored.record.schedule.get("schedule_follows")
+    followed = None if follows is None else str(follows)
+    job = Job(stored.trajectory_id, (stored.run,), follows=followed)
     num_threads = record.environment["num_threads"]
     bench = Workbench(job, Place(store, data_root, device, num_threads), num_threads)
     if record.data_digest != bench.task.data_digest:
@@ -127,13 +129,17 @@ def _replay_epoch(stored: _Stored, store: Store, data_root: Path, device: torch.
             f"{stored.folder.path}: the data set's content changed since; "
             "point OPTPATH_DATA at the data that it was computed from"
         )
+    if bench.curve and record.schedule["schedule_curve"] != bench.curve.digest():
+        raise UserError(
+            f"{stored.folder.path}: run {bench.curve.run_id}, whose local learning rates it "
+            "follows, was done anew since; type optpath run to do this one anew as well"
+        )
     trajectory = _at(stored, bench.trajectory())
-    epoch_end = trajectory.step + record.steps_per_epoch
+    calendar = record.calendar
+    epoch = calendar.place(trajectory.step)[0]
+    epoch_end = calendar.start(epoch + 1)
     end = min(epoch_end, stored.num_steps)
-    if (
-        stored.manifest["status"] == "diverged"
-        and len(record.epochs) * record.steps_per_epoch < end
-    ):
+    if stored.manifest["status"] == "diverged" and calendar.start(len(record.epochs)) < end:
         return  # it broke within this epoch, so there is no recorded end to compare with
     measurements = _measurements(stored, bench, trajectory, device)
     for _ in drive(trajectory, [end], measurements):
@@ -141,7 +147,7 @@ def _replay_epoch(stored: _Stored, store: Store, data_root: Path, device: torch.
     for measurement in measurements:
         _compare_tables(stored, measurement.tables(), measurement)
     if end == epoch_end:
-        record.check_epoch(end // record.steps_per_epoch - 1, trajectory.fingerprint())
+        record.check_epoch(epoch, trajectory.fingerprint())
     record.check_end(end, trajectory.fingerprint())
 
 
@@ -177,14 +183,14 @@ def _compare_tables(
     stored: _Stored, replayed: dict[str, Columns], measurement: Measurement
 ) -> None:
     """Compare every row of the replayed epoch with the stored tables, bit for bit."""
-    run_id, steps_per_epoch = stored.run.run_id, stored.record.steps_per_epoch
+    run_id, calendar = stored.run.run_id, stored.record.calendar
     for name, columns in replayed.items():
         if name == "steps":
-            expected = steps_table(run_id, columns, steps_per_epoch)
+            expected = steps_table(run_id, columns, calendar)
         else:
-            expected = labelled_table(run_id, columns, measurement.labels[name], steps_per_epoch)
+            expected = labelled_table(run_id, columns, measurement.labels[name], calendar)
         table = stored.table(name)
-        rows = table["epoch"] == stored.start() // steps_per_epoch
+        rows = table["epoch"] == calendar.place(stored.start())[0]
         found = table[rows].reset_index(drop=True)
         _compare(stored, name, found, expected, without=_not_in_one_epoch(name))
 

@@ -35,12 +35,14 @@ class WorkOrder:
     """Run id -> plain config."""
     others: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Trajectory id -> plain config, of other seeds' trainings whose w* is a reference."""
+    follows: str | None = None
+    """The run whose local learning rates the schedule follows."""
 
     def job(self) -> Job:
         """The job, its configs validated."""
         runs = (RunJob(run_id, RunConfig.parse(plain)) for run_id, plain in self.runs.items())
         others = {key: RunConfig.parse(plain) for key, plain in self.others.items()}
-        return Job(self.trajectory_id, tuple(runs), others)
+        return Job(self.trajectory_id, tuple(runs), others, self.follows)
 
 
 @dataclass

@@ -193,7 +193,7 @@ class ReplayLoop:
         return Measurement(
             "benchmark",
             trajectory.config.model_copy(update={"probes": chosen}),
-            steps_per_epoch=trajectory.task.steps_per_epoch,
+            calendar=trajectory.task.calendar,
             layout=trajectory.flat.layout,
             reducer=self.reducer,
             reference=self.reference if reference is None else reference,

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from sweeps.identity import identities
 from trainables.config import RunConfig
+from trainables.curves import stored_curve
 from trainables.job import Job, Place, Progress, RunJob
 from trainables.passes import work
 from trainables.store import Store
@@ -53,6 +55,16 @@ STATEFUL: dict[str, dict[str, Any]] = {
 """Every kind of state and randomness that a replay must bring back."""
 
 
+def do_followed(config: RunConfig, place: Place) -> str | None:
+    """Do the run that a run's schedule follows, as a launch does first; None if it follows none."""
+    followed = config.followed()
+    if followed is None:
+        return None
+    run_id, trajectory_id = identities(followed)
+    list(work(Job(trajectory_id, (RunJob(run_id, followed),)), place))
+    return run_id
+
+
 @pytest.fixture
 def tiny() -> Callable[..., RunConfig]:
     """A small run; options replace those of `BASE`."""
@@ -75,9 +87,12 @@ def trajectory(tmp_path: Path) -> Callable[[RunConfig], Trajectory]:
 
     def build(config: RunConfig, num_threads: int = 1) -> Trajectory:
         device = torch.device("cpu")
+        place = Place(Store(tmp_path / "followed"), tmp_path, device, num_threads)
+        follows = do_followed(config, place)
+        curve = None if follows is None else stored_curve(place.store, follows)
         torch.set_num_threads(num_threads)
         torch.use_deterministic_algorithms(True)
-        return Trajectory(config, config.task.bind(config, tmp_path, device), device)
+        return Trajectory(config, config.task.bind(config, tmp_path, device), device, curve)
 
     return build
 
@@ -102,6 +117,7 @@ def finish(tmp_path: Path) -> Callable[..., list[Progress]]:
     ) -> list[Progress]:
         runs = tuple(RunJob(run_id, config) for run_id, config in configs.items())
         place = Place(store, tmp_path, torch.device("cpu"), num_threads, checkpoint_seconds)
-        return list(work(Job(trajectory_id, runs), place))
+        follows = do_followed(runs[0].config, place)
+        return list(work(Job(trajectory_id, runs, follows=follows), place))
 
     return do

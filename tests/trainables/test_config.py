@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from trainables.config import SEED_NAMES, Budget, LearningRate, RunConfig
 from trainables.data.registry import DATA
 from trainables.errors import UserError
+from trainables.length import Calendar
 from trainables.models.registry import MODELS
 from trainables.optimizers import OPTIMIZERS
 from trainables.registry import Member
@@ -107,8 +108,8 @@ def test_learning_rate_rules() -> None:
 
 
 def test_budgets_count_steps() -> None:
-    assert Budget(epochs=3).num_steps(23) == 69
-    assert Budget(steps=50).num_steps(23) == 50
+    assert Budget(epochs=3).num_steps(Calendar.constant(23)) == 69
+    assert Budget(steps=50).num_steps(Calendar.constant(23)) == 50
 
 
 def test_a_replay_brings_the_probes_that_the_null_model_needs() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from tests.trainables.trainings import training
 from trainables.errors import UserError
 from trainables.registry import build, lookup
-from trainables.schedules.contract import ScheduleConfig, Training
+from trainables.schedules.contract import ScheduleConfig
 from trainables.schedules.fixed import (
     Constant,
     FixedSchedule,
@@ -38,10 +39,11 @@ FIXED = [name for name, cls in SCHEDULES.items() if issubclass(cls, FixedSchedul
 def test_every_fixed_schedule_is_a_pure_function_in_the_unit_interval(name: str) -> None:
     schedule = member(name)
     assert isinstance(schedule, FixedSchedule)
-    factors = [schedule.factor(step, 40, 10) for step in range(40)]
+    known = training(40, 10)
+    factors = [schedule.factor(step, known) for step in range(40)]
     assert all(0 <= factor <= 1 for factor in factors)
-    assert factors == [schedule.factor(step, 40, 10) for step in reversed(range(40))][::-1]
-    longer = [schedule.factor(step, 80, 10) for step in range(40)]
+    assert factors == [schedule.factor(step, known) for step in reversed(range(40))][::-1]
+    longer = [schedule.factor(step, training(80, 10)) for step in range(40)]
     assert (longer == factors) == (not schedule.depends_on_budget)
 
 
@@ -50,25 +52,25 @@ def test_every_fixed_schedule_is_a_pure_function_in_the_unit_interval(name: str)
 def test_every_schedule_knows_the_shortest_budgets(
     name: str, num_steps: int, steps_per_epoch: int
 ) -> None:
-    pace = member(name).start(Training(num_steps, steps_per_epoch, learning_rate=0.1))
+    pace = member(name).start(training(num_steps, steps_per_epoch))
     for step in range(num_steps):
         assert 0 <= pace.factor(step) < math.inf
         pace.observe(step, torch.ones(256))
 
 
 def test_constant() -> None:
-    assert Constant().factor(123, 200, 10) == 1
+    assert Constant().factor(123, training(200, 10)) == 1
 
 
 def test_linear_decay_reaches_zero_one_step_after_the_last() -> None:
-    assert [LinearDecay().factor(t, 5, 2) for t in range(5)] == pytest.approx(
+    assert [LinearDecay().factor(t, training(5, 2)) for t in range(5)] == pytest.approx(
         [1, 0.8, 0.6, 0.4, 0.2]
     )
 
 
 def test_warmup_starts_at_exactly_zero_and_the_cosine_follows() -> None:
     schedule = WarmupCosine(warmup_epochs=2)  # W = 4 of T = 12
-    factors = [schedule.factor(t, 12, 2) for t in range(12)]
+    factors = [schedule.factor(t, training(12, 2)) for t in range(12)]
     assert factors[:5] == [0, 0.25, 0.5, 0.75, 1]
     assert factors[8] == pytest.approx(0.5)  # half of the cosine's 8 steps
     assert factors[6] == pytest.approx((1 + math.sqrt(0.5)) / 2)
@@ -76,21 +78,22 @@ def test_warmup_starts_at_exactly_zero_and_the_cosine_follows() -> None:
 
 
 def test_warmup_longer_than_the_budget_only_warms_up() -> None:
-    assert [WarmupCosine(warmup_epochs=5).factor(t, 4, 2) for t in range(4)] == [0, 0.25, 0.5, 0.75]
+    schedule, known = WarmupCosine(warmup_epochs=5), training(4, 2)
+    assert [schedule.factor(t, known) for t in range(4)] == [0, 0.25, 0.5, 0.75]
 
 
 def test_no_warmup_is_the_cosine_from_one() -> None:
-    factors = [WarmupCosine(warmup_epochs=0).factor(t, 4, 2) for t in range(4)]
+    factors = [WarmupCosine(warmup_epochs=0).factor(t, training(4, 2)) for t in range(4)]
     assert factors == pytest.approx([1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2])
 
 
 def test_a_fraction_of_an_epoch_warms_up_too() -> None:
-    assert WarmupCosine(warmup_epochs=0.5).factor(1, 100, 4) == 0.5
+    assert WarmupCosine(warmup_epochs=0.5).factor(1, training(100, 4)) == 0.5
 
 
 def test_milestones_count_epochs_from_zero() -> None:
     schedule = Milestones(epochs=(1, 3), decay=0.1)
-    factors = [schedule.factor(t, 10, 2) for t in range(10)]
+    factors = [schedule.factor(t, training(10, 2)) for t in range(10)]
     assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.01])
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from geometry.probes.registry import PROBES
+from trainables.length import Calendar
 from trainables.record import End, EpochRecord, ReferenceRecord
 from trainables.tables import (
     epochs_table,
@@ -24,6 +25,8 @@ from trainables.tables import (
 NAN = math.nan
 GAMMA = [0.5, NAN, -0.25, 0.75, 0.1, -0.1, 0.3]
 DISTANCE = [4.0, 3.0, 2.5, 2.0, 1.0, 0.5, 0.25]
+THREE = Calendar.constant(3)
+"""Three steps to an epoch."""
 NORM = [1.0, 0.0, 3.0, 4.0, 5.0, 6.0, 7.0]
 
 
@@ -43,7 +46,7 @@ def columns() -> dict[str, Tensor]:
 @pytest.fixture
 def steps() -> pd.DataFrame:
     """Seven steps of three to an epoch; one gamma is undefined."""
-    return steps_table("r", columns(), 3)
+    return steps_table("r", columns(), THREE)
 
 
 def test_steps_have_fixed_order_and_types(steps: pd.DataFrame) -> None:
@@ -147,7 +150,7 @@ def test_a_ratio_is_also_the_ratio_of_the_means(steps: pd.DataFrame) -> None:
 
 def test_an_epoch_without_a_defined_value_stays_undefined() -> None:
     broken = columns() | {"gamma": torch.full((7,), NAN, dtype=torch.float64)}
-    table = epochs_table("r", steps_table("r", broken, 3), [])
+    table = epochs_table("r", steps_table("r", broken, THREE), [])
     for how in ("mean", "median", "std", "min", "max"):
         assert table[f"gamma_{how}"].isna().all(), how
     assert table["gamma_num_undefined"].tolist() == [3, 3, 1]
@@ -195,7 +198,7 @@ def test_evaluations_are_those_of_the_cadence_and_of_the_own_end(
     num_steps: int, train_loss: list[float]
 ) -> None:
     several = {"step": torch.arange(num_steps), "loss": torch.zeros(num_steps).double()}
-    table = epochs_table("r", steps_table("r", several, 3), record().rows_until(num_steps))
+    table = epochs_table("r", steps_table("r", several, THREE), record().rows_until(num_steps))
     np.testing.assert_array_equal(table["train_loss"], train_loss)
     assert "test_loss" not in table
     assert not {"step", "fingerprint"} & set(table)
@@ -213,7 +216,7 @@ def test_a_run_without_measurements_keeps_what_the_reference_pass_saw() -> None:
 def test_labelled_tables_are_long_and_keep_the_documented_order() -> None:
     names = [column.name for column in PROBES["layers"].columns]
     values = {name: torch.randn(2, 3).double() for name in sorted(names)}
-    table = labelled_table("r", {**values, "step": torch.tensor([4, 8])}, ("a", "b", "c"), 3)
+    table = labelled_table("r", {**values, "step": torch.tensor([4, 8])}, ("a", "b", "c"), THREE)
     assert list(table) == ["run_id", "step", "epoch", "label", *names]
     assert table["step"].tolist() == [4, 4, 4, 8, 8, 8]
     assert table["epoch"].tolist() == [1, 1, 1, 2, 2, 2]

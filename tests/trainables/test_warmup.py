@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.trainables.trainings import training
 from trainables.config import RunConfig
 from trainables.errors import UserError
 from trainables.job import Job, Place, Progress, RunJob
 from trainables.noise import minibatch_correlations, warnings_of
 from trainables.passes import work
 from trainables.registry import build
-from trainables.schedules.contract import Pace, Training
+from trainables.schedules.contract import Pace
 from trainables.schedules.warmup import GAWU, WU
 from trainables.store import Store, read_table
 from trainables.trajectory import Trajectory
@@ -25,7 +26,7 @@ from trainables.verify import verify_run
 
 Tiny = Callable[..., RunConfig]
 CPU = torch.device("cpu")
-TWENTY = Training(num_steps=20, steps_per_epoch=4, learning_rate=0.001)
+TWENTY = training(20, 4, 0.001)
 
 
 def gradients(correlations: Sequence[float]) -> list[Tensor]:
@@ -47,7 +48,7 @@ def gradients(correlations: Sequence[float]) -> list[Tensor]:
 
 def change_step(schedule: GAWU, correlations: Sequence[float], num_steps: int = 1000) -> int | None:
     """The step at which the pace that sees these c_1, c_2, ... finds its change point."""
-    pace = schedule.start(Training(num_steps, 10, learning_rate=0.1))
+    pace = schedule.start(training(num_steps, 10))
     for step, gradient in enumerate(gradients(correlations)):
         pace.observe(step, gradient)
     found: int | None = pace.report()["schedule_change_step"]
@@ -79,7 +80,7 @@ def test_the_plain_exponential_and_the_cap() -> None:
 
 
 def test_an_endless_warm_up_stays_a_number() -> None:
-    assert math.isfinite(WU(change_point=1000).start(Training(2000, 1, 0.1)).factor(900))
+    assert math.isfinite(WU(change_point=1000).start(training(2000, 1)).factor(900))
 
 
 def test_in_epochs_the_warm_up_climbs_once_an_epoch_and_the_decay_every_step() -> None:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
 
+from trainables.length import Calendar
 from trainables.registry import Member
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The locally optimal learning rates of a stored run, which a schedule may follow."""
+
+    run_id: str
+    local_lr: Tensor
+    """<G_t, w_t - w*> / ‖G_t‖^2 of that run, float64 [T] on the host; NaN where undefined."""
+
+    def digest(self) -> str:
+        """SHA-256 of the values' bytes, hexadecimal: another curve is another training."""
+        return hashlib.sha256(self.local_lr.numpy().tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -18,9 +33,12 @@ class Training:
 
     num_steps: int
     """T."""
-    steps_per_epoch: int
-    learning_rate: float
-    """The configured learning rate at the batch size, which factors multiply."""
+    calendar: Calendar
+    """Which step belongs to which epoch."""
+    learning_rate: Callable[[int], float]
+    """Of a step, the configured learning rate at its batch size, which factors multiply."""
+    curve: Curve | None = None
+    """That of the run which the schedule follows; None if it follows none."""
 
 
 class Pace(ABC):
@@ -68,6 +86,12 @@ class ScheduleConfig(Member, ABC):
 
     depends_on_budget: ClassVar[bool]
     """True if the factors change with the number of steps: then budgets are not prefixes."""
+    follows_gradients: ClassVar[bool] = False
+    """True if the factors depend on the gradients seen."""
+
+    def followed(self) -> ScheduleConfig | None:
+        """The schedule of the run whose local learning rates it follows; None: it follows none."""
+        return None
 
     @abstractmethod
     def start(self, training: Training) -> Pace:

@@ -15,7 +15,7 @@ class FixedSchedule(ScheduleConfig):
     """eta_t = learning_rate * factor(t). A factor of 0 is allowed (P1's warm-up starts with it)."""
 
     @abstractmethod
-    def factor(self, step: int, num_steps: int, steps_per_epoch: int) -> float:
+    def factor(self, step: int, training: Training) -> float:
         """The factor of step t in 0..num_steps-1; a pure function, called once per step."""
 
     def scales_weight_decay(self) -> bool:
@@ -33,8 +33,7 @@ class _FixedPace(Pace):
         self._training = training
 
     def factor(self, step: int) -> float:
-        training = self._training
-        return self._schedule.factor(step, training.num_steps, training.steps_per_epoch)
+        return self._schedule.factor(step, self._training)
 
     def weight_decay_factor(self, step: int) -> float:
         return self.factor(step) if self._schedule.scales_weight_decay() else 1.0
@@ -46,7 +45,7 @@ class Constant(FixedSchedule):
     name: ClassVar[str] = "constant"
     depends_on_budget: ClassVar[bool] = False
 
-    def factor(self, step: int, num_steps: int, steps_per_epoch: int) -> float:
+    def factor(self, step: int, training: Training) -> float:
         """1 at every step."""
         return 1.0
 
@@ -57,9 +56,9 @@ class LinearDecay(FixedSchedule):
     name: ClassVar[str] = "linear_decay"
     depends_on_budget: ClassVar[bool] = True
 
-    def factor(self, step: int, num_steps: int, steps_per_epoch: int) -> float:
+    def factor(self, step: int, training: Training) -> float:
         """1 - t / T."""
-        return 1.0 - step / num_steps
+        return 1.0 - step / training.num_steps
 
 
 class WarmupCosine(FixedSchedule):
@@ -73,11 +72,12 @@ class WarmupCosine(FixedSchedule):
     depends_on_budget: ClassVar[bool] = True
 
     warmup_epochs: float = Field(default=3.0, ge=0)
-    """Length of the warm-up in epochs (P1 appendix A.4: 3)."""
+    """Length of the warm-up in epochs (P1 appendix A.4: 3), all as long as the first one."""
 
-    def factor(self, step: int, num_steps: int, steps_per_epoch: int) -> float:
+    def factor(self, step: int, training: Training) -> float:
         """The warm-up's line, then the cosine."""
-        warmup = min(round(self.warmup_epochs * steps_per_epoch), num_steps)
+        num_steps = training.num_steps
+        warmup = min(round(self.warmup_epochs * training.calendar.steps_per_epoch), num_steps)
         if step < warmup:
             return step / warmup
         return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / (num_steps - warmup)))
@@ -102,9 +102,9 @@ class Milestones(FixedSchedule):
             raise ValueError(f"milestone epochs must ascend from 0 on, not {list(self.epochs)}")
         return self
 
-    def factor(self, step: int, num_steps: int, steps_per_epoch: int) -> float:
+    def factor(self, step: int, training: Training) -> float:
         """`decay` to the number of milestones passed."""
-        epoch = step // steps_per_epoch
+        epoch, _ = training.calendar.place(step)
         passed = sum(milestone <= epoch for milestone in self.epochs)
         return float(self.decay**passed)
 

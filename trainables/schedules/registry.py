@@ -5,6 +5,7 @@ from __future__ import annotations
 from trainables.registry import registry_of
 from trainables.schedules.contract import ScheduleConfig
 from trainables.schedules.fixed import Constant, LinearDecay, Milestones, WarmupCosine
+from trainables.schedules.oracle import Oracle
 from trainables.schedules.warmup import GAWU, WU
 
 SCHEDULES: dict[str, type[ScheduleConfig]] = registry_of(
@@ -14,4 +15,5 @@ SCHEDULES: dict[str, type[ScheduleConfig]] = registry_of(
     Milestones,
     WU,
     GAWU,
+    Oracle,
 )

@@ -54,16 +54,16 @@ class _WarmUp(ScheduleConfig):
 
     def steps(self, count: int, training: Training) -> int:
         """A number of units in steps."""
-        return count * (training.steps_per_epoch if self.unit == "epoch" else 1)
+        return training.calendar.start(count) if self.unit == "epoch" else count
 
     def warm_up(self, step: int, training: Training) -> float:
         """The factor f_k of a step of the warm-up, capped."""
-        k = step if self.unit == "step" else step // training.steps_per_epoch
+        k = step if self.unit == "step" else training.calendar.place(step)[0]
         exponent = self.omega * (k if self.growth == "plain" else k * (k + 1) / 2)
         factor = math.exp(min(exponent, LARGEST_EXPONENT))
         if self.max_learning_rate is None:
             return factor
-        return min(factor, self.max_learning_rate / training.learning_rate)
+        return min(factor, self.max_learning_rate / training.learning_rate(step))
 
 
 class WU(_WarmUp):
@@ -88,6 +88,7 @@ class GAWU(_WarmUp):
     """
 
     name: ClassVar[str] = "gawu"
+    follows_gradients: ClassVar[bool] = True
 
     window: int = Field(default=5, ge=2)
     """h, the gradients of one mean (P2 section 2: 5; not restated for GAWU)."""
@@ -126,7 +127,7 @@ class _WarmUpPace(Pace):
         names = ("change_step", "change_reason", "peak_learning_rate")
         values: tuple[Any, ...] = (None, None, None)
         if change is not None and change < training.num_steps:
-            peak = self._schedule.warm_up(change, training) * training.learning_rate
+            peak = self._schedule.warm_up(change, training) * training.learning_rate(change)
             values = (change, self.reason, peak)
         return {f"schedule_{name}": value for name, value in zip(names, values, strict=True)}
 

@@ -27,6 +27,7 @@ class Classification(ExampleTaskConfig):
 
     name: ClassVar[str] = "classification"
     data_kind: ClassVar[str] = "images"
+    judged_by: ClassVar[str] = "accuracy"
 
     def bind(self, config: RunConfig, data_root: Path, device: torch.device) -> ExampleTask:
         """The task, with its images as uint8 tensors on the device, or read from disk as needed."""
@@ -62,10 +63,10 @@ class ClassificationTask(ImageTask):
 
     def minibatch(self, step: int) -> tuple[Tensor, Tensor]:
         """Augmented, normalised images [b, C, H, W] and labels [b] of a step; a pure function."""
-        epoch, index = divmod(step, self.steps_per_epoch)
+        epoch, index = self.calendar.place(step)
         if epoch != self._drawn_epoch:
             self._draw_epoch(epoch)
-        rows = slice(index * self._batch_size, (index + 1) * self._batch_size)
+        rows = self._config.minibatch(self.num_train, epoch, index)
         chosen = self._order[rows]
         labels = self._splits["train"][1].index_select(0, chosen)
         images = self._padded.index_select(0, chosen)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from trainables.length import Calendar
 from trainables.registry import Member
 
 if TYPE_CHECKING:
@@ -19,6 +20,11 @@ LOWER_IS_BETTER = ("loss", "perplexity")
 """Last words of the names of values that are better the lower they are; all others: the higher."""
 
 
+def better(name: str) -> Literal["min", "max"]:
+    """Whether less (min) or more (max) of a value of that name is better: see `LOWER_IS_BETTER`."""
+    return "min" if name.endswith(LOWER_IS_BETTER) else "max"
+
+
 class Task(ABC):
     """A task bound to its data, batch size, seeds and device.
 
@@ -26,12 +32,18 @@ class Task(ABC):
     from counters, never from what was drawn before. Data live on the device.
     """
 
-    steps_per_epoch: int
+    calendar: Calendar
+    """Which step belongs to which epoch: `RunConfig.calendar` of the training examples."""
     splits: tuple[str, ...]
     """The splits that `evaluate` knows: train, validation, and test where there is one."""
     metrics: ClassVar[tuple[str, ...]]
     """The names that `evaluate` returns besides `loss`; see `LOWER_IS_BETTER`."""
     data_digest: str
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of the first epoch; later ones have fewer where the batch size grows."""
+        return self.calendar.steps_per_epoch
 
     @abstractmethod
     def build_model(self) -> nn.Module:
@@ -83,6 +95,8 @@ class TaskConfig(Member, ABC):
 
     data_kind: ClassVar[str]
     """The kind of data set it accepts (`DataConfig.kind`)."""
+    judged_by: ClassVar[str]
+    """What `evaluate` returns of which the best on the validation split is the best setting."""
 
     @abstractmethod
     def bind(self, config: RunConfig, data_root: Path, device: torch.device) -> Task:
@@ -91,6 +105,11 @@ class TaskConfig(Member, ABC):
     @abstractmethod
     def num_train(self, config: RunConfig, data_root: Path) -> int:
         """Number of training examples, cheaply; see `RunConfig.steps_per_epoch`."""
+
+    def choice(self) -> dict[str, str]:
+        """By what settings are chosen: metric, as the epochs table calls it, and mode, min or max."""
+        metric = f"validation_{self.judged_by}"
+        return {"metric": metric, "mode": better(metric)}
 
 
 class ExampleTaskConfig(TaskConfig):

@@ -44,8 +44,7 @@ class ImageTask(ExampleTask):
         self.data_digest = data.digest
         self.splits = tuple(num_examples)
         self.num_train = num_examples["train"]
-        self.steps_per_epoch = config.steps_per_epoch(self.num_train)
-        self._batch_size = config.examples_per_step(self.num_train)
+        self.calendar = config.calendar(self.num_train)
         # (x / 255 - mean) / std = x * scale + shift: two operations instead of three
         std = torch.tensor(data.std, device=device).view(1, -1, 1, 1)
         self._scale = 1 / (255 * std)

@@ -45,6 +45,7 @@ class LanguageModelling(TaskConfig):
 
     name: ClassVar[str] = "language_modelling"
     data_kind: ClassVar[str] = "text"
+    judged_by: ClassVar[str] = "perplexity"
 
     items: Literal["lines", "stream"] = "lines"
     """lines: P1's. stream: all words in one row, cut into items of `tokens` that overlap by one,
@@ -90,8 +91,7 @@ class LanguageModellingTask(Task):
         self.data_digest = data.digest
         shapes = {"lines": lines, "stream": stream_pieces}
         self._items = shapes[options.items](data.train, options.tokens)
-        self.steps_per_epoch = config.steps_per_epoch(len(self._items))
-        self._batch_size = config.examples_per_step(len(self._items))
+        self.calendar = config.calendar(len(self._items))
         self._drawn_epoch = -1
 
     def build_model(self) -> nn.Module:
@@ -110,7 +110,7 @@ class LanguageModellingTask(Task):
         Raises:
             UserError: a minibatch of the epoch holds no line of two words.
         """
-        epoch, index = divmod(step, self.steps_per_epoch)
+        epoch, index = self.calendar.place(step)
         if epoch != self._drawn_epoch:
             self._draw_epoch(epoch)
         return self._predictions("train", *self._batches[index])
@@ -155,25 +155,29 @@ class LanguageModellingTask(Task):
         }
 
     def _draw_epoch(self, epoch: int) -> None:
-        num_used = self.steps_per_epoch * self._batch_size
+        size = self._batch_size(epoch)
+        num_used = self._config.steps_per_epoch(len(self._items), epoch) * size
         if self._options.items == "stream":
             # column k of the minibatch runs through the items k S .. k S + S - 1
-            order = torch.arange(num_used).view(self._batch_size, -1).t().flatten()
+            order = torch.arange(num_used).view(size, -1).t().flatten()
         else:
             draw = generator(self._config.seed_for("data_order"), epoch)
             order = torch.randperm(len(self._items), generator=draw)[:num_used]
-        self._batches = Batches(self._items, order, self._batch_size, self._device)
+        self._batches = Batches(self._items, order, size, self._device)
         if self._batches.empty:
             raise UserError(
                 f"batch_size: minibatch {self._batches.empty[0]} of epoch {epoch} holds no line of "
-                f"two words, all {self._batch_size} are shorter; give a larger batch size"
+                f"two words, all {size} are shorter; give a larger batch size"
             )
         self._drawn_epoch = epoch
+
+    def _batch_size(self, epoch: int) -> int:
+        return self._config.examples_per_step(len(self._items), epoch)
 
     def _evaluation_batches(self, split: str) -> Batches:
         text, tokens = self._texts[split], self._options.tokens
         if self._options.padding == "predicted":
-            items, size = lines(text, tokens), self._batch_size
+            items, size = lines(text, tokens), self._batch_size(epoch=0)
         else:
             cut = {"lines": line_pieces, "stream": stream_pieces}[self._options.items]
             items = cut(text, tokens)

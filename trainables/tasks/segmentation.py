@@ -35,6 +35,7 @@ class Segmentation(TaskConfig):
 
     name: ClassVar[str] = "segmentation"
     data_kind: ClassVar[str] = "tiles"
+    judged_by: ClassVar[str] = "accuracy"
 
     def bind(self, config: RunConfig, data_root: Path, device: torch.device) -> Task:
         """The task; tiles stay memory-mapped files, patches go to the device."""
@@ -129,8 +130,7 @@ class SegmentationTask(Task):
         self._device = device
         self._num_classes = len(data.class_names)
         self.data_digest = data.digest
-        self.steps_per_epoch = config.steps_per_epoch(options.train_examples)
-        self._batch_size = config.examples_per_step(options.train_examples)
+        self.calendar = config.calendar(options.train_examples)
         splits = {"train": data.train, "validation": data.validation, "test": data.test}
         self._splits = {name: tiles for name, tiles in splits.items() if tiles}
         self.splits = tuple(self._splits)
@@ -151,12 +151,13 @@ class SegmentationTask(Task):
 
     def minibatch(self, step: int) -> tuple[Tensor, Tensor]:
         """Augmented patches [b, 3, P, P] in [0, 1] and classes [b, P, P]; a pure function."""
-        epoch, index = divmod(step, self.steps_per_epoch)
+        epoch, index = self.calendar.place(step)
         if epoch != self._drawn_epoch:
             seeds = self._config.seed_for("data_order"), self._config.seed_for("augmentation")
             self._patches = draw_patches(self._shapes, self._options, seeds, epoch)
             self._drawn_epoch = epoch
-        rows = range(index * self._batch_size, (index + 1) * self._batch_size)
+        count = self._options.train_examples
+        rows = range(count)[self._config.minibatch(count, epoch, index)]
         return self._to_device([self._patch(row) for row in rows])
 
     def _patch(self, row: int) -> Tile:

@@ -73,8 +73,8 @@ class StreamedTask(ImageTask):
         return self._evaluated[split]
 
     def _examples(self, step: int) -> list[Example]:
-        epoch, index = divmod(step, self.steps_per_epoch)
-        rows = slice(index * self._batch_size, (index + 1) * self._batch_size)
+        epoch, index = self.calendar.place(step)
+        rows = self._config.minibatch(self.num_train, epoch, index)
         return [Example("train", chosen, epoch) for chosen in self._order(epoch)[rows].tolist()]
 
     def _on_device(self, images: list[Pixels]) -> Tensor:

@@ -21,6 +21,7 @@ class Synthetic(TaskConfig):
 
     name: ClassVar[str] = "synthetic"
     data_kind: ClassVar[str] = "objective"
+    judged_by: ClassVar[str] = "loss"
 
     def bind(self, config: RunConfig, data_root: Path, device: torch.device) -> Task:
         """The task, with the objective's constants on the device."""
@@ -46,8 +47,7 @@ class SyntheticTask(Task):
         self._device = device
         for objective in (data.train, data.validation):
             objective.move(device)
-        self._batch_size = config.examples_per_step(len(data.train))
-        self.steps_per_epoch = config.steps_per_epoch(len(data.train))
+        self.calendar = config.calendar(len(data.train))
         self.data_digest = data.digest
         self._drawn_epoch = -1
 
@@ -57,12 +57,12 @@ class SyntheticTask(Task):
 
     def loss(self, model: nn.Module, step: int) -> Tensor:
         """The objective at the weights, for the minibatch of that step."""
-        epoch, index = divmod(step, self.steps_per_epoch)
+        epoch, index = self.calendar.place(step)
         if epoch != self._drawn_epoch:
             draw = generator(self._seed, epoch)
             order = torch.randperm(len(self._data.train), generator=draw)
             self._order, self._drawn_epoch = order.to(self._device), epoch
-        examples = self._order[index * self._batch_size : (index + 1) * self._batch_size]
+        examples = self._order[self._config.minibatch(len(self._order), epoch, index)]
         noise = generator(self._seed, step, "noise")
         return self._data.train.loss(model(), examples, noise).float()
 
