@@ -17,7 +17,8 @@ from analysis.trends import interval_over_seeds, student_quantile
 EQUAL_WITHIN = 1.25
 """Levels within this factor of each other count as equal [1]; ours, untuned."""
 OPTIMIZER_AXES = ("optimizer.name", "optimizer")
-SELECT_BY = "last_validation_accuracy"
+SELECT_BY = {"metric": "validation_accuracy", "mode": "max"}
+"""How settings are chosen in stores from before manifests said it."""
 
 
 @dataclass(frozen=True)
@@ -110,20 +111,36 @@ def optimizer_axis(ablation: Ablation) -> str | None:
     return None
 
 
-def select_best(sweep: Sweep, ablation: Ablation, per: str, by: str = SELECT_BY) -> pd.DataFrame:
-    """The setting with the highest mean of `by` over its seeds, for each value of the axis `per`.
+def judged_by(sweep: Sweep, ablation: Ablation) -> tuple[str, str]:
+    """By what an ablation's settings are chosen: a column of the runs table, and min or max.
 
-    One row per value: the ablation's axes, the mean of `by`, num_runs. A setting with an undefined
-    value of `by` in every run, or that only has diverged runs, cannot be chosen. Ties: the first.
+    As the manifests of its runs say, which have it from the task. An ablation over several tasks
+    that differ in it has no such column: the name is empty.
+    """
+    manifests = [sweep.manifests[run_id] for run_id in ablation.cells["run_id"]]
+    said = {tuple(m.get("judged_by", SELECT_BY).items()) for m in manifests}
+    if len(said) != 1:
+        return "", ""
+    choice = dict(said.pop())
+    return f"last_{choice['metric']}", choice["mode"]
+
+
+def select_best(sweep: Sweep, ablation: Ablation, per: str) -> pd.DataFrame:
+    """The setting of the best mean over its seeds of `judged_by`, for each value of the axis `per`.
+
+    One row per value: the ablation's axes, that mean, num_runs. A setting that is undefined in
+    every run, or that only has diverged runs, cannot be chosen. Ties: the first.
     """
     axes = list(ablation.axes)
+    by, mode = judged_by(sweep, ablation)
     if by not in sweep.runs.columns:
         return pd.DataFrame(columns=[*axes, by, "num_runs"])
     cells = ablation.cells.merge(sweep.runs[["run_id", by]], on="run_id").dropna(subset=[by])
     settings = cells.groupby(axes, sort=False, dropna=False)
     table = settings[by].agg(["mean", "size"]).reset_index()
     table = table.rename(columns={"mean": by, "size": "num_runs"})
-    best = table.groupby(per, sort=False)[by].idxmax()
+    values = table.groupby(per, sort=False)[by]
+    best = values.idxmin() if mode == "min" else values.idxmax()
     return table.loc[best].reset_index(drop=True)
 
 

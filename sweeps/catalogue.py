@@ -16,6 +16,7 @@ from sweeps.yamlfile import read_yaml
 from trainables.config import RunConfig
 from trainables.errors import UserError, nearest
 from trainables.registry import build
+from trainables.tasks.contract import TaskConfig, better
 
 PRESETS = Path(__file__).parent / "presets"
 """The presets; a name that begins with _ is for `extends` only."""
@@ -278,12 +279,19 @@ def _finish(raw: Tree, source: str) -> SweepSpec:
     values.pop("extends", None)
     values["base"] = complete(values.get("base", {}))
     with placed(f"{source}: base: "):
-        RunConfig.parse(values["base"])
+        task = RunConfig.parse(values["base"]).task
+    values["tuning"] = _judged(task, values.get("tuning", {}))
     values["seeds"] = values.get("seeds") or {"seed": [0]}
     values["title"] = values.get("title") or values["name"]
     values["ablations"] = values.get("ablations") or {SINGLE: {}}
     with placed(f"{source}: "):
         return build(SweepSpec, {**values, "source": source}, "")
+
+
+def _judged(task: TaskConfig, tuning: Tree) -> Tree:
+    """The tuning options with a metric, by default the task's, and the direction it goes with."""
+    metric = tuning.get("metric", task.choice()["metric"])
+    return {"metric": metric, "mode": better(str(metric)), **tuning}
 
 
 @contextmanager

@@ -44,9 +44,11 @@ class Tuning(Options):
     """How a sweep's base configuration is tuned. The tuning stage trains and never measures."""
 
     metric: str = "validation_accuracy"
-    """What the reference pass reports at the end of every evaluated epoch."""
+    """What the reference pass reports at the end of every evaluated epoch. A sweep that names none
+    takes its task's own: accuracy, perplexity or loss on the validation split."""
     mode: Literal["max", "min"] = "max"
-    """Whether more or less of the metric is better."""
+    """Whether more or less of the metric is better; a sweep that does not say: less of a loss or of
+    perplexity, more of anything else."""
     sampler: Literal["tpe", "grid"] = "tpe"
     """tpe: Optuna's tree-structured Parzen estimator; grid: every combination, by Ray Tune."""
     trials: int = Field(default=20, ge=1)

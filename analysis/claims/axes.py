@@ -10,6 +10,7 @@ from analysis.cells import Ablation, is_crossed, short_name
 from analysis.comparison import (
     EQUAL_WITHIN,
     Spread,
+    judged_by,
     optimizer_axis,
     select_best,
     selected,
@@ -84,6 +85,7 @@ def _judge_selected(sweep: Sweep, ablation: Ablation) -> list[Verdict]:
     best = select_best(sweep, ablation, per)
     if len(best) < 2:
         return []
-    scope = f"{ablation.label}, each optimizer's best setting by validation accuracy"
+    judge = judged_by(sweep, ablation)[0].removeprefix("last_").replace("_", " ")
+    scope = f"{ablation.label}, each optimizer's best setting by {judge}"
     claim = f"gamma depends on the {short_name(per)} at its best setting"
     return [judge_cells(claim, scope, selected(ablation, best))]

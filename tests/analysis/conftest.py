@@ -34,6 +34,7 @@ class Planted:
     replay_exact: bool | None = True
     config: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    judged_by: dict[str, str] | None = None
 
 
 def steps_table(run_id: str, run: Planted) -> pd.DataFrame:
@@ -97,6 +98,7 @@ def write_run(store: Store, run_id: str, run: Planted) -> None:
             "data_digest": "d1",
             "environment": ENVIRONMENT,
             "seconds": {"reference": 1.0, "replay": 1.0},
+            **({} if run.judged_by is None else {"judged_by": run.judged_by}),
         },
         files,
     )

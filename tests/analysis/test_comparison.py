@@ -149,6 +149,33 @@ def test_select_best_takes_the_best_mean_validation_per_optimizer(
     assert best.loc["adam", "last_validation_accuracy"] == pytest.approx(0.905)
 
 
+def test_the_best_setting_is_that_of_least_perplexity_where_the_task_says_so(
+    storage: Path, write: Write, planted_run: type[Any]
+) -> None:
+    runs = grid_of_settings(planted_run)
+    for run in runs:
+        run.metrics["last_validation_perplexity"] = 100 * run.metrics["last_validation_accuracy"]
+        run.judged_by = {"metric": "validation_perplexity", "mode": "min"}
+    write(storage, runs, axes=("optimizer.name", "learning_rate.base", "seed"))
+    sweep = load_sweep("planted", storage)
+    (ablation,) = ablations_of(sweep)
+    best = select_best(sweep, ablation, "optimizer.name").set_index("optimizer.name")
+    assert best["learning_rate.base"].to_dict() == {"sgd": 0.1, "adam": 0.01}
+    assert best.loc["adam", "last_validation_perplexity"] == pytest.approx(60.5)
+    chosen = judge_axes(sweep, [ablation])[-1]
+    assert chosen.scope == "optimizers, each optimizer's best setting by validation perplexity"
+
+
+def test_runs_of_tasks_that_are_judged_otherwise_have_no_common_best(
+    storage: Path, write: Write, planted_run: type[Any]
+) -> None:
+    runs = grid_of_settings(planted_run)
+    runs[0].judged_by = {"metric": "validation_loss", "mode": "min"}
+    write(storage, runs, axes=("optimizer.name", "learning_rate.base", "seed"))
+    sweep = load_sweep("planted", storage)
+    assert select_best(sweep, ablations_of(sweep)[0], "optimizer.name").empty
+
+
 def test_best_settings_are_compared_with_each_other(
     storage: Path, write: Write, planted_run: type[Any]
 ) -> None:

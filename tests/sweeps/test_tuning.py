@@ -69,6 +69,35 @@ def test_a_tuning_that_makes_no_sense_is_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("base", "tuning", "metric", "mode"),
+    [
+        ({}, {}, "validation_accuracy", "max"),
+        ({}, {"metric": "validation_loss"}, "validation_loss", "min"),
+        ({}, {"metric": "validation_loss", "mode": "max"}, "validation_loss", "max"),
+        (
+            {"task": "language_modelling", "data": "wikitext2", "model": "transformer"},
+            {},
+            "validation_perplexity",
+            "min",
+        ),
+        (
+            {"task": "synthetic", "data": "quadratic", "model": "vector"},
+            {},
+            "validation_loss",
+            "min",
+        ),
+    ],
+)
+def test_a_search_is_judged_as_its_task_says(
+    tmp_path: Path, base: dict[str, Any], tuning: dict[str, Any], metric: str, mode: str
+) -> None:
+    path = tmp_path / "judged.yaml"
+    path.write_text(yaml.safe_dump({"name": "judged", "base": base, "tuning": tuning}))
+    found = load_spec(str(path)).tuning
+    assert (found.metric, found.mode) == (metric, mode)
+
+
 def test_a_trial_trains_as_the_reference_pass_does(tmp_path: Path) -> None:
     config = RunConfig.parse(SWEEP["base"])
     device = torch.device("cpu")

@@ -137,6 +137,7 @@ def test_the_replay_equals_the_reference_pass(
     sealed = store.run("a").manifest()
     assert sealed is not None
     assert (sealed["status"], sealed["replay_exact"]) == ("done", True)
+    assert sealed["metrics"][f"last_{sealed['judged_by']['metric']}"] is not None
     table = read_table(store.run("a").path / "steps.parquet")
     assert table["step"].tolist() == list(range(5))
     assert table["distance"].iloc[:-1].gt(0).all()
@@ -193,6 +194,7 @@ def test_a_tasks_evaluation_disturbs_nothing_and_knows_its_splits(
     for split in task.splits:
         values = task.evaluate(model, split)
         assert values.keys() == {"loss", *task.metrics}
+        assert task_config.task.judged_by in values
         assert task.evaluate(model, split) == values
     assert torch.equal(torch.get_rng_state(), generator)
     assert model.training

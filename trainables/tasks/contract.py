@@ -107,7 +107,7 @@ class TaskConfig(Member, ABC):
         """Number of training examples, cheaply; see `RunConfig.steps_per_epoch`."""
 
     def choice(self) -> dict[str, str]:
-        """By what settings are chosen: metric, as the epochs table calls it, and mode, min or max."""
+        """By what settings are chosen: metric, a column of the epochs table; mode, min or max."""
         metric = f"validation_{self.judged_by}"
         return {"metric": metric, "mode": better(metric)}
 
