@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """torchvision.datasets.folder.IMG_EXTENSIONS; importing it would take 3 s."""
 
+CONVERTED = ("1", "L", "P", "RGB", "YCbCr", "CMYK")
+"""Pillow's modes that become 8-bit red, green and blue, or luminance, and lose nothing that shows.
+Trees mix them (ImageNet has grey and CMYK JPEGs), and torchvision's ImageFolder converts them too;
+unlike it, nothing else is converted: 16 bits would be clipped, transparent pixels take on a colour
+that nobody sees."""
+ALPHA = ("LA", "PA", "RGBA")
+"""Modes with an alpha channel, which may be opaque everywhere."""
+
 NUM_THREADS = min(8, os.cpu_count() or 1)
 """Decoding threads; PIL decodes without the interpreter's lock. The bound is ours, untuned."""
 
@@ -142,22 +150,37 @@ def decode(file: str, shape: tuple[int, int, int], *, resize: bool) -> NDArray[n
 def open_image(file: str, channels: int) -> PILImage:
     """The decoded image, luminance (1 channel) or red, green and blue (3).
 
+    Images of other channels are converted where that shows the same picture: see `CONVERTED`.
+
     Raises:
-        UserError: the file is no readable 8-bit image; names the file.
+        UserError: the file is no readable 8-bit image, or has transparent pixels; names the file.
     """
     from PIL import Image
 
+    wanted = "L" if channels == 1 else "RGB"
     try:
         with Image.open(file) as image:
-            if image.mode.startswith(("I", "F")):
-                raise UserError(f"{file}: pixels of mode {image.mode}; convert it to 8 bits")
-            return image.convert("L" if channels == 1 else "RGB")
+            if image.mode in ALPHA or "transparency" in image.info:
+                return _opaque(image.convert("RGBA"), file, image.mode).convert(wanted)
+            if image.mode not in CONVERTED:
+                raise UserError(f"{file}: pixels of mode {image.mode}; convert it to 8 bits RGB")
+            return image.convert(wanted)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         # What PIL raises for broken files, PNG's SyntaxError included.
         raise UserError(
             f"{file}: corrupt image ({' '.join(str(error).split())}); "
             "replace it by a good copy or remove it"
         ) from None
+
+
+def _opaque(image: PILImage, file: str, mode: str) -> PILImage:
+    lowest, _ = image.getchannel("A").getextrema()
+    if lowest == 255:
+        return image
+    raise UserError(
+        f"{file}: transparent pixels (mode {mode}), whose colour nobody sees; lay it over a "
+        "background and save it as RGB, or remove it"
+    )
 
 
 def middle(image: PILImage, resize: int, size: int) -> PILImage:

@@ -21,7 +21,8 @@ class ImageFolder(StoredImages):
 
     A tree without train/ is read as `<path>/<class>/`. Without a validation folder, a fraction of
     the training images validates. Every image is resized and cut to a square; `mean` and `std` are
-    measured on the training split.
+    measured on the training split. Grey, palette and CMYK images become RGB, as torchvision's
+    ImageFolder makes them; a file of 16 bits or with transparent pixels is refused by name.
     """
 
     name: ClassVar[str] = "image_folder"

@@ -61,7 +61,8 @@ class ImageStream(LabelledImages):
 
     Which folders are read is as for image_folder. A training image is a drawn crop, resized and
     perhaps mirrored: a function of the augmentation seed, the epoch and the image's own index,
-    whoever decodes it and when. Evaluation resizes the shorter side and cuts out the middle.
+    whoever decodes it and when. Evaluation resizes the shorter side and cuts out the middle. Files
+    of other channels are taken or refused as for image_folder, when they are first decoded.
     """
 
     name: ClassVar[str] = "image_stream"

@@ -282,5 +282,46 @@ def test_an_image_of_another_size_is_named(tmp_path: Path, cifar_tree: Helper) -
 def test_sixteen_bit_pixels_are_refused_and_not_clipped(tmp_path: Path) -> None:
     deep = np.full((8, 8), 3000, dtype=np.uint16)
     Image.fromarray(deep).save(tmp_path / "x.png")
-    with pytest.raises(UserError, match=r"x\.png: pixels of mode I;16; convert it to 8 bits"):
+    with pytest.raises(UserError, match=r"x\.png: pixels of mode I;16; convert it to 8 bits RGB"):
         decode(str(tmp_path / "x.png"), (1, 8, 8), resize=False)
+
+
+PIXELS = np.random.default_rng(3).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "LA", "RGBA"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_of_differing_channels_are_converted_as_torchvision_does(
+    mode: str, channels: int, tmp_path: Path
+) -> None:
+    from torchvision.datasets.folder import default_loader
+
+    path = tmp_path / f"x{'.jpg' if mode == 'CMYK' else '.png'}"
+    Image.fromarray(PIXELS).convert(mode).save(path)
+    ours = decode(str(path), (channels, 4, 4), resize=False)
+    theirs = default_loader(str(path))
+    if channels == 3:
+        assert np.array_equal(ours, np.asarray(theirs).transpose(2, 0, 1))
+    assert ours.shape == (channels, 4, 4)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
+def test_transparent_pixels_are_refused_and_not_given_a_colour(mode: str, tmp_path: Path) -> None:
+    image = Image.fromarray(PIXELS).convert(mode)
+    if mode == "P":
+        image.save(tmp_path / "x.png", transparency=int(np.asarray(image)[0, 0]))
+    else:
+        image.putalpha(254)
+        image.save(tmp_path / "x.png")
+    with pytest.raises(UserError, match=rf"x\.png: transparent pixels \(mode {mode}\).*RGB") as e:
+        decode(str(tmp_path / "x.png"), (3, 4, 4), resize=False)
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("mode", ["F", "LAB", "I;16"])
+def test_other_kinds_of_pixels_are_refused_by_name(mode: str, tmp_path: Path) -> None:
+    Image.new(mode, (4, 4)).save(tmp_path / "x.tif")
+    with pytest.raises(
+        UserError, match=rf"x\.tif: pixels of mode {mode}; convert it to 8 bits RGB"
+    ):
+        decode(str(tmp_path / "x.tif"), (3, 4, 4), resize=False)
