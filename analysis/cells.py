@@ -104,6 +104,8 @@ class Ablation:
 
     def missing_words(self, axis: str, group: str) -> str:
         """The planned runs of that group that do not count, with their states; empty if none."""
+        if self.missing.empty:
+            return ""
         groups = _groups(self.missing, self.crossed_with(axis))
         rows = self.missing[groups == group] if len(groups) else self.missing
         names = [

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.cache import cached, digest_of
 from analysis.exclusion import Exclusion
-from analysis.reductions import STEP_COLUMNS, Reduction, epoch_means, reduce_run
+from analysis.reductions import PART_NAMES, STEP_COLUMNS, Reduction, epoch_means, reduce_run
 from analysis.runs import Sweep
 
 COUNTS = ("num_kept", "num_undefined", "num_negative")
@@ -105,7 +105,7 @@ def _reduce(
     return {
         "means": means.astype({**KEYS, **dict.fromkeys(MEANS, float), "from_epochs": bool}),
         "slices": _stacked(slices, ["slice", "gamma", "null_gamma"]),
-        "parts": _stacked(parts, ["part", "x"]),
+        "parts": _stacked(parts, ["part", "x", *PART_NAMES]),
     }
 
 
@@ -126,6 +126,7 @@ def _from_epochs(
 
 
 def _stacked(tables: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+    wanted = ["ablation", "run_id", *columns]
     if not tables:
-        return pd.DataFrame(columns=["ablation", "run_id", *columns]).astype(KEYS)
-    return pd.concat(tables, ignore_index=True)
+        return pd.DataFrame(columns=wanted).astype(KEYS)
+    return pd.concat(tables, ignore_index=True).reindex(columns=wanted)

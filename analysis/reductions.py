@@ -22,9 +22,15 @@ RATIOS = {
 """gamma over a null model: column of the cells, column of the null."""
 DRAWN = ("gamma", "distance", "rsi", "error_bound", "local_lr")
 """Columns whose course along a run is kept, each with its null model."""
-PART_COLUMNS = (*DRAWN, *(f"null_{column}" for column in DRAWN))
+PART_COLUMNS = (*DRAWN, *(f"null_{column}" for column in DRAWN), "mean_correlation")
 STEP_COLUMNS = (*PART_COLUMNS, "null_gamma_closed")
 """What is read of a steps table."""
+SHARES = ("observed", "contraction", "rate", "null")
+"""What `shares` gives."""
+PART_NAMES = tuple(
+    f"{name}_{what}" for name in (*PART_COLUMNS, *SHARES) for what in ("mean", "low", "high")
+)
+"""Columns of a table of parts, besides part and x."""
 NUM_SLICES = 20
 """Equal parts of a run, for rules about 'most of training'; ours, untuned."""
 NUM_PARTS = 50
@@ -47,14 +53,46 @@ def reduce_run(steps: pd.DataFrame, exclusion: Exclusion, length: tuple[int, int
     columns = {name: values_of(steps, name) for name in STEP_COLUMNS}
     step = steps["step"].to_numpy()
     kept = exclusion.kept_of_run(step, columns["distance"], *length)
+    own = {name: values[kept] for name, values in columns.items()}
+    drawn = {name: own[name] for name in PART_COLUMNS if name in steps.columns}
+    drawn |= {name: values[kept] for name, values in shares(steps, kept).items()}
     return Reduction(
-        means=kept_means({name: values[kept] for name, values in columns.items()})
-        | straightness(step, columns, kept, length[0]),
+        means=kept_means(own) | straightness(step[kept], own, length[0]),
         slices=_slices(step, columns, length[0]),
-        parts=part_means(
-            step[kept], {name: columns[name][kept] for name in PART_COLUMNS}, length[0]
-        ),
+        parts=part_means(step[kept], drawn, length[0]),
     )
+
+
+def shares(steps: pd.DataFrame, kept: NDArray[np.bool_]) -> dict[str, Values]:
+    """The distance d_t = ‖w_t - w*‖ of one run, at every step, as shares of the first [1].
+
+    observed = d_t / d_0;
+    contraction = prod_{s<t} sqrt(1 - gamma_s^2), the share left had every step been of the
+    locally optimal length (P1 eq. 5-6);
+    rate = (1 - mu^2 / L^2)^(t/2), mu = min RSI and L = max EB over the kept steps (P1 eq. 7),
+    NaN where mu <= 0, as the bound then says nothing;
+    null = d_t / d_0 of the null model.
+    """
+    gamma, rsi, bound = (values_of(steps, name) for name in ("gamma", "rsi", "error_bound"))
+    # An undefined gamma contracts nothing; -inf, at gamma = 1, is a distance of zero.
+    with np.errstate(divide="ignore"):
+        logs = 0.5 * np.log1p(-(np.nan_to_num(gamma) ** 2).clip(max=1.0))
+    rate = np.full(len(kept), np.nan)
+    inside = kept & ~np.isnan(rsi)
+    if inside.any() and rsi[inside].min() > 0:
+        ratio = rsi[inside].min() / bound[inside].max()
+        rate = (1 - ratio**2) ** (np.arange(len(kept)) / 2)
+    return {
+        "observed": _share_of_first(values_of(steps, "distance")),
+        "contraction": np.exp(np.concatenate([[0.0], np.cumsum(logs)])[:-1]),
+        "rate": rate,
+        "null": _share_of_first(values_of(steps, "null_distance")),
+    }
+
+
+def _share_of_first(distance: Values) -> Values:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return distance / distance[:1]
 
 
 def kept_means(kept: dict[str, Values]) -> dict[str, float]:
@@ -95,7 +133,7 @@ def epoch_means(epochs: pd.DataFrame, num_kept: int) -> dict[str, float]:
 
 
 def straightness(
-    step: NDArray[np.int64], columns: dict[str, Values], kept: NDArray[np.bool_], num_steps: int
+    step: NDArray[np.int64], columns: dict[str, Values], num_steps: int
 ) -> dict[str, float]:
     """The exponent s of ‖w_t - w*‖^2 ~ (T - t)^s along the kept steps; 1 diffusive, 2 ballistic.
 
@@ -104,7 +142,7 @@ def straightness(
     the squared distance over the null's, which is the difference of the two. Undefined (NaN) where
     fewer than two points are left. Source: INVENTORY G02.
     """
-    left = num_steps - step[kept]
+    left = num_steps - step
     if not len(left):
         return dict.fromkeys(
             ("straightness", "null_straightness", "straightness_over_null"), np.nan
@@ -112,8 +150,7 @@ def straightness(
     wanted = np.geomspace(left[-1], left[0], STRAIGHTNESS_POINTS)
     chosen = np.unique(np.searchsorted(-left, -wanted).clip(max=len(left) - 1))
     own, null = (
-        _exponent(left[chosen], columns[name][kept][chosen])
-        for name in ("distance", "null_distance")
+        _exponent(left[chosen], columns[name][chosen]) for name in ("distance", "null_distance")
     )
     return {"straightness": own, "null_straightness": null, "straightness_over_null": own - null}
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -97,15 +100,12 @@ class Sweep:
     ) -> dict[str, T]:
         """reduce(run_id, that run's step, epoch and those columns) of every usable run with steps.
 
-        One run's steps are in memory at a time. `run_ids`: those runs only.
+        A few runs' steps are in memory at a time. `run_ids`: those runs only.
         """
         wanted = list(dict.fromkeys([*_PLACE, *columns]))
-        found: dict[str, T] = {}
-        for run_id in self.usable["run_id"] if run_ids is None else run_ids:
-            table = self.source.table(run_id, "steps", wanted)
-            if table is not None:
-                found[run_id] = reduce(run_id, table)
-        return found
+        chosen = self.usable["run_id"] if run_ids is None else run_ids
+        tables = read_ahead(lambda run_id: self.source.table(run_id, "steps", wanted), chosen)
+        return {run_id: reduce(run_id, table) for run_id, table in tables if table is not None}
 
     def planned_in(self, label: str) -> pd.DataFrame:
         """The rows of `runs` of that ablation."""
@@ -144,12 +144,14 @@ class Sweep:
         return cached(folder and folder / "epochs.parquet", key, self._read_epochs, columns)
 
     def _read_epochs(self) -> pd.DataFrame:
-        tables = [self.source.table(run_id, "epochs", None) for run_id in self.manifests]
-        for (run_id, manifest), table in zip(self.manifests.items(), tables, strict=True):
-            if table is None and "epochs.parquet" in manifest.get("files", {}):
+        found = []
+        read = partial(self.source.table, name="epochs", columns=None)
+        for run_id, table in read_ahead(read, self.manifests):
+            if table is not None:
+                found.append(table)
+            elif "epochs.parquet" in self.manifests[run_id].get("files", {}):
                 where = f"{self.source.where}: run {run_id}"
                 raise StoreDamaged(f"{where}: no epochs.parquet, though its manifest names it")
-        found = [table for table in tables if table is not None]
         return _concat(found, ["run_id", "epoch", "num_steps"])
 
     def _first_steps(self) -> pd.DataFrame:
@@ -158,6 +160,8 @@ class Sweep:
 
 
 _PLACE = ("step", "epoch")
+AHEAD = 3
+"""Tables that wait to be reduced: enough for a reader that is now faster, now slower."""
 
 
 def load_sweep(
@@ -183,6 +187,25 @@ def load_sweep(
     root = Path(storage or os.environ.get("OPTPATH_STORAGE") or "optpath-results")
     source = StoreSource(name, root)
     return replace(sweep_from(name, source), cache_folder=source.cache_folder)
+
+
+def read_ahead(read: Callable[[str], T], names: Iterable[str]) -> Iterator[tuple[str, T]]:
+    """(name, read(name)) in order, the next AHEAD read by another thread meanwhile.
+
+    Reading a table leaves the interpreter free for most of its time.
+    """
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        waiting: deque[tuple[str, Future[T]]] = deque()
+        try:
+            for name in names:
+                waiting.append((name, reader.submit(read, name)))
+                if len(waiting) > AHEAD:
+                    first, table = waiting.popleft()
+                    yield first, table.result()
+            for first, table in waiting:
+                yield first, table.result()
+        finally:
+            reader.shutdown(cancel_futures=True)
 
 
 def axis_value(run: Mapping[str, Any], axis: str) -> Any:

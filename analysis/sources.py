@@ -54,6 +54,9 @@ class Source(Protocol):
         Columns that it lacks are left out.
         """
 
+    def column_names(self, run_id: str, name: str) -> Sequence[str]:
+        """The columns of that table of the run, none if it has no such table."""
+
 
 class StoreSource:
     """A sweep in a store."""
@@ -104,6 +107,11 @@ class StoreSource:
         """The table's parquet file in the run's folder."""
         path = self._store.run(run_id).path / f"{name}.parquet"
         return read_columns(path, columns) if path.is_file() else None
+
+    def column_names(self, run_id: str, name: str) -> Sequence[str]:
+        """From the footer of the table's parquet file."""
+        path = self._store.run(run_id).path / f"{name}.parquet"
+        return read_names(path) if path.is_file() else ()
 
 
 class MlflowSource:
@@ -181,6 +189,12 @@ class MlflowSource:
                 return found[[c for c in columns if c in found.columns]]
         return found
 
+    def column_names(self, run_id: str, name: str) -> Sequence[str]:
+        """From the table's parquet file among the child run's artifacts."""
+        child = self._children.get(run_id)
+        names = None if child is None else self._artifact(child, f"{name}.parquet", read_names)
+        return names or ()
+
     def _epochs(self, child: Run, run_id: str) -> pd.DataFrame | None:
         manifest = self.manifest(run_id)
         if manifest is None or manifest["status"] == "replay_diverged":
@@ -255,14 +269,27 @@ def unknown_sweep(name: str, where: str, known: Sequence[str]) -> UserError:
 
 def read_columns(path: Path, columns: Sequence[str] | None) -> pd.DataFrame:
     """Those columns of a parquet table that it has, all if None; raises StoreDamaged."""
+    with _opened(path) as file:
+        names = file.metadata.schema.names
+        wanted = None if columns is None else [name for name in columns if name in names]
+        table = file.read(columns=wanted, use_threads=False)
+    # pandas' own notes on a table of 140 plain columns cost as much to read as the table.
+    frame: pd.DataFrame = table.replace_schema_metadata(None).to_pandas()
+    return frame
+
+
+def read_names(path: Path) -> list[str]:
+    """The names of a parquet table's columns; raises StoreDamaged."""
+    with _opened(path) as file:
+        names: list[str] = file.metadata.schema.names
+    return names
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(path) as file:
-            names = file.metadata.schema.names
-            wanted = None if columns is None else [name for name in columns if name in names]
-            table = file.read(columns=wanted, use_threads=False)
-        # pandas' own notes on a table of 140 plain columns cost as much to read as the table.
-        frame: pd.DataFrame = table.replace_schema_metadata(None).to_pandas()
-        return frame
+            yield file
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise StoreDamaged(

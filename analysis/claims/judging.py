@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 
 from analysis.cells import Ablation
 from analysis.claims.axes import judge_axes
-from analysis.claims.contract import Claim, Evidence, Measured, Null
+from analysis.claims.contract import Claim, Evidence, Measured, Measures, Null
 from analysis.claims.facts import Facts, facts_of
 from analysis.claims.registry import CLAIMS
 from analysis.claims.run import NULL_COLUMNS, ClaimRun
 from analysis.exclusion import Exclusion
-from analysis.runs import Sweep
+from analysis.runs import Sweep, read_ahead
 from analysis.verdicts import Found, Outcome, Verdict, Word, exact_word, outcomes_in_words, word_of
 
-OWN_NULL = ("null_gamma", *NULL_COLUMNS.values())
+ALWAYS_READ = {"probe_batches", "held_out"}
+"""Tables that claims take into account where a run has them, and do not need."""
 
 
 @dataclass
@@ -32,17 +33,21 @@ class Study:
     null: dict[str, list[Measured]] = field(default_factory=dict)
     ablations: Sequence[Ablation] = ()
 
-    def add(self, run: ClaimRun, claims: Iterable[Claim]) -> None:
-        """Measure what every claim that the run can serve wants of it."""
-        self.facts.append(run.facts)
-        under_null = run.null()
-        for claim in claims:
-            if claim.serves(run.facts):
-                measured = Measured(run.facts, claim.measure(run))
-                self.data.setdefault(claim.id, []).append(measured)
-                if claim.null is Null.WALK:
-                    measured = Measured(run.facts, claim.measure(under_null))
-                    self.null.setdefault(claim.id, []).append(measured)
+    def add(self, run: ClaimRun, claims: Sequence[Claim]) -> None:
+        """Measure what those claims want of the run, and of the same run under the null model."""
+        _add(self.data, run, claims)
+        walks = [claim for claim in claims if claim.null is Null.WALK]
+        if walks:
+            _add(self.null, run.null(), walks)
+
+
+def _add(found: dict[str, list[Measured]], run: ClaimRun, claims: Iterable[Claim]) -> None:
+    # Claims of one family measure the same.
+    values: dict[Callable[[ClaimRun], Measures], Measures] = {}
+    for claim in claims:
+        if claim.measure not in values:
+            values[claim.measure] = claim.measure(run)
+        found.setdefault(claim.id, []).append(Measured(run.facts, values[claim.measure]))
 
 
 def judge(sweep: Sweep, ablations: Sequence[Ablation]) -> list[Verdict]:
@@ -65,12 +70,20 @@ def judge_claims(
 
 
 def study_of(sweep: Sweep, ablations: Sequence[Ablation], claims: Sequence[Claim]) -> Study:
-    """Read the sweep's runs one by one and measure what the claims want of them."""
-    study = Study(ablations=ablations)
+    """Read the sweep's runs one by one and measure what the claims that apply want of them."""
+    planned = {run["run_id"]: run for run in sweep.plan["runs"]}
+    facts = {run_id: run_facts(sweep, run, claims) for run_id, run in planned.items()}
+    study = Study(facts=list(facts.values()), ablations=ablations)
+    apply = [claim for claim in claims if claim.missing(study.facts) is None]
+    served = {run_id: [c for c in apply if c.serves(own)] for run_id, own in facts.items()}
     exclusions = {ablation.label: ablation.exclusion for ablation in ablations}
-    for planned in sweep.plan["runs"]:
-        exclusion = exclusions.get(planned["ablations"][0], Exclusion())
-        study.add(read_run(sweep, planned, exclusion, claims), claims)
+
+    def read(run_id: str) -> ClaimRun:
+        exclusion = exclusions.get(planned[run_id]["ablations"][0], Exclusion())
+        return _read(sweep, facts[run_id], exclusion, served[run_id])
+
+    for run_id, run in read_ahead(read, [run_id for run_id, own in served.items() if own]):
+        study.add(run, served[run_id])
     return study
 
 
@@ -118,33 +131,45 @@ def read_run(
     sweep: Sweep, planned: Mapping[str, Any], exclusion: Exclusion, claims: Sequence[Claim]
 ) -> ClaimRun:
     """One run with the columns that some claim wants; a run that is not done has none."""
-    manifest = sweep.manifests.get(planned["run_id"])
+    return _read(sweep, run_facts(sweep, planned, claims), exclusion, claims)
+
+
+def run_facts(sweep: Sweep, planned: Mapping[str, Any], claims: Iterable[Claim]) -> Facts:
+    """What is known of a run without reading a row: which columns its tables have, too."""
+    run_id = planned["run_id"]
+    manifest = sweep.manifests.get(run_id)
     blank = facts_of(planned, manifest, ())
     if manifest is None or not blank.usable:
-        return ClaimRun(blank, {}, {}, np.zeros(0, dtype=bool))
-    tables = _tables(sweep, planned["run_id"], manifest, claims)
-    steps = tables.pop("steps", pd.DataFrame())
-    columns = [f"steps.{name}" for name in steps.columns]
-    columns += [f"{name}.{column}" for name, table in tables.items() for column in table.columns]
-    return ClaimRun(
-        facts_of(planned, manifest, columns),
-        {str(name): steps[name].to_numpy(float) for name in steps.columns if name != "run_id"},
-        tables,
-        _kept(exclusion, steps, blank),
-    )
-
-
-def _tables(
-    sweep: Sweep, run_id: str, manifest: Mapping[str, Any], claims: Sequence[Claim]
-) -> dict[str, pd.DataFrame]:
-    wanted = [name.split(".", 1) for claim in claims for name in claim.columns]
-    steps = [column for table, column in wanted if table == "steps"]
-    others = {table for table, _ in wanted} | {"probe_batches", "held_out"}
+        return blank
     present = {name.removesuffix(".parquet") for name in manifest.get("files", {})}
-    columns = dict.fromkeys(["run_id", "step", "distance", *steps, *OWN_NULL])
-    tables = {name: sweep.source.table(run_id, name, None) for name in sorted(others & present)}
-    tables |= {"steps": sweep.source.table(run_id, "steps", list(columns))}
-    return {name: table for name, table in tables.items() if table is not None}
+    tables = {name.split(".", 1)[0] for claim in claims for name in claim.columns} | ALWAYS_READ
+    columns = [
+        f"{table}.{column}"
+        for table in ("steps", *sorted(tables & present - {"steps"}))
+        for column in sweep.source.column_names(run_id, table)
+    ]
+    return replace(blank, columns=frozenset(columns))
+
+
+def _read(sweep: Sweep, facts: Facts, exclusion: Exclusion, claims: Sequence[Claim]) -> ClaimRun:
+    """The run with what those claims read of it; its facts say which tables it has."""
+    has = {name.split(".", 1)[0] for name in facts.columns}
+    if not has:
+        return ClaimRun(facts, {}, {}, np.zeros(0, dtype=bool))
+    wanted = [name.split(".", 1) for claim in claims for name in claim.columns]
+    others = ({table for table, _ in wanted} | ALWAYS_READ) & has - {"steps"}
+    found = {name: sweep.source.table(facts.run_id, name, None) for name in sorted(others)}
+    own = [column for table, column in wanted if table == "steps"]
+    nulls = [NULL_COLUMNS[column] for column in own if column in NULL_COLUMNS]
+    columns = dict.fromkeys(["step", "distance", "null_gamma", *own, *nulls])
+    steps = sweep.source.table(facts.run_id, "steps", list(columns))
+    steps = pd.DataFrame() if steps is None else steps
+    return ClaimRun(
+        facts,
+        {str(name): steps[name].to_numpy(float) for name in steps.columns},
+        {name: table for name, table in found.items() if table is not None},
+        _kept(exclusion, steps, facts),
+    )
 
 
 def _kept(exclusion: Exclusion, steps: pd.DataFrame, facts: Facts) -> NDArray[np.bool_]:

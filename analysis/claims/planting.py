@@ -152,6 +152,10 @@ class _Memory:
     def state(self, run_id: str, trajectory_id: str) -> tuple[str, str]:
         return "not started", "not started"
 
+    def column_names(self, run_id: str, name: str) -> Sequence[str]:
+        table = self.table(run_id, name, None)
+        return () if table is None else list(table.columns)
+
     def table(self, run_id: str, name: str, columns: Sequence[str] | None) -> pd.DataFrame | None:
         run = self._runs[run_id]
         if name != "steps":

@@ -53,6 +53,8 @@ class ClaimRun:
         self.steps = steps
         self.tables = tables
         self.mask = kept
+        self._at_kept: dict[str, Array] = {}
+        self._epochs: dict[tuple[str, Statistic], Array] = {}
 
     def whole(self, name: str) -> Array:
         """A column at every step, kept or not."""
@@ -60,7 +62,9 @@ class ClaimRun:
 
     def kept(self, name: str) -> Array:
         """A column at the kept steps, in order."""
-        return self.steps[name][self.mask]
+        if name not in self._at_kept:
+            self._at_kept[name] = self.steps[name][self.mask]
+        return self._at_kept[name]
 
     @cached_property
     def kept_steps(self) -> NDArray[np.intp]:
@@ -69,7 +73,16 @@ class ClaimRun:
 
     def by_epoch(self, name: str, how: Statistic = "mean") -> Array:
         """A statistic of the defined kept values of every kept epoch, NaN where there is none."""
-        return _by_group(self.kept(name), self.kept_steps // self.facts.steps_per_epoch, how)
+        if (name, how) not in self._epochs:
+            values = _by_group(self.kept(name), self._epoch_starts, how)
+            values.flags.writeable = False
+            self._epochs[name, how] = values
+        return self._epochs[name, how]
+
+    @cached_property
+    def _epoch_starts(self) -> NDArray[np.intp]:
+        """Where in the kept steps an epoch begins."""
+        return np.flatnonzero(np.diff(self.kept_steps // self.facts.steps_per_epoch, prepend=-1))
 
     @cached_property
     def kept_epochs(self) -> NDArray[np.intp]:
@@ -155,17 +168,17 @@ class _NullRun(ClaimRun):
 def _unrelated(steps: Mapping[str, Array], draws: np.random.Generator) -> dict[str, Array]:
     """The columns of windows of gradients, for gradients that are unrelated to each other."""
     length = max(map(len, steps.values()), default=0)
-    noise = draws.standard_normal(length) * NULL_CORRELATION
-    columns = {"mean_correlation": noise, "entry_variation": np.abs(noise)}
     patterns = {"is_smooth": 0.0, "is_zigzag": 0.0, "is_random": 1.0, "is_mixed": 0.0}
-    columns |= {name: np.full(length, value) for name, value in patterns.items()}
+    columns = {name: np.full(length, patterns[name]) for name in patterns if name in steps}
+    if "mean_correlation" in steps or "entry_variation" in steps:
+        noise = draws.standard_normal(length) * NULL_CORRELATION
+        columns |= {"mean_correlation": noise, "entry_variation": np.abs(noise)}
     return {name: values for name, values in columns.items() if name in steps}
 
 
-def _by_group(values: Array, groups: NDArray[np.intp], how: Statistic) -> Array:
+def _by_group(values: Array, starts: NDArray[np.intp], how: Statistic) -> Array:
     if not len(values):
         return np.empty(0)
-    starts = np.flatnonzero(np.diff(groups, prepend=-1))
     known = np.where(np.isfinite(values), values, math.nan)
     if how in ("min", "max"):
         extreme = np.fmin if how == "min" else np.fmax

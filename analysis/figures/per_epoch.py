@@ -147,12 +147,13 @@ def _parts(
     if x_name is None:
         cells = ablation.cells
         over_steps = ablation.equal_steps and cells["steps_per_epoch"].nunique() > 1
-        epochs = _epochs(column, null, sweep, ablation)
-        counts = epochs.groupby("run_id").size().reindex(cells["run_id"])
-        # a column that the epochs table does not have is reduced from the steps
-        if not over_steps and not counts.min() < MIN_EPOCHS and epochs["mean"].notna().any():
-            return epochs, "epoch"
         x_name = "step" if over_steps else "epoch"
+        if not over_steps:
+            epochs = _epochs(column, null, sweep, ablation)
+            counts = epochs.groupby("run_id").size().reindex(cells["run_id"])
+            # a column that the epochs table does not have is reduced from the steps
+            if not counts.min() < MIN_EPOCHS and epochs["mean"].notna().any():
+                return epochs, x_name
     parts = _equal_parts(column, null, sweep, ablation)
     return placed(sweep, ablation, parts, x_name), x_name
 

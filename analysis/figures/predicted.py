@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
 
 from analysis.cells import Ablation, ordered, short_name
-from analysis.exclusion import run_lengths
 from analysis.figures.contract import FigureKind
 from analysis.figures.style import (
     NULL_GREY,
@@ -24,12 +21,9 @@ from analysis.figures.style import (
     name_axes,
 )
 from analysis.figures.x_axes import X_AXES
-from analysis.fits import Values
-from analysis.reductions import part_means, values_of
+from analysis.reductions import SHARES
 from analysis.runs import Sweep
 
-STEPS = ("distance", "gamma", "rsi", "error_bound", "null_distance")
-SHARES = ("observed", "contraction", "rate", "null")
 LINES: dict[str, Any] = {"observed": "-", "contraction": "--", "rate": ":"}
 NAMES = {
     "observed": "observed",
@@ -42,38 +36,13 @@ LEGEND_COLUMNS = 3
 def predicted_distance(sweep: Sweep, ablations: Sequence[Ablation]) -> pd.DataFrame:
     """One row per ablation, group, level and kept fiftieth of the run, over the level's seeds.
 
-    Columns: ablation, group, level, axis, part, x (share of the run), and means over seeds of
-    observed = d_t / d_0, d_t = ‖w_t - w*‖;
-    contraction = prod_{s<t} sqrt(1 - gamma_s^2), the distance left had every step been of the
-    locally optimal length (P1 eq. 5-6);
-    rate = (1 - mu^2 / L^2)^(t/2), mu = min RSI and L = max EB over the kept steps (P1 eq. 7);
-    missing where mu <= 0, as the bound then says nothing;
-    null = d_t / d_0 of the null model. And num_runs, num_bounded (runs with mu > 0).
+    Columns: ablation, group, level, axis, part, x (share of the run), the means over seeds of the
+    distance as a share of the first, observed, contraction, rate and null (see
+    `analysis.reductions.shares`), num_runs, num_bounded (runs with a rate).
     """
-    tables = [_rows(sweep, ablation) for ablation in ablations if not ablation.cells.empty]
+    tables = [_rows(ablation) for ablation in ablations if not ablation.cells.empty]
     tables = [table for table in tables if not table.empty]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-
-
-def shares(steps: pd.DataFrame, kept: NDArray[np.bool_]) -> dict[str, Values]:
-    """The four shares of d_0 at every step of one run; `kept` says which steps mu and L are of."""
-    columns = {name: values_of(steps, name) for name in STEPS}
-    gamma, count = columns["gamma"], np.arange(len(steps))
-    # An undefined gamma contracts nothing; -inf, at gamma = 1, is a distance of zero.
-    with np.errstate(divide="ignore"):
-        logs = 0.5 * np.log1p(-(np.nan_to_num(gamma) ** 2).clip(max=1.0))
-    before = np.concatenate([[0.0], np.cumsum(logs)[:-1]])
-    rate = np.full(len(steps), np.nan)
-    inside = kept & ~np.isnan(columns["rsi"])
-    if inside.any() and columns["rsi"][inside].min() > 0:
-        ratio = columns["rsi"][inside].min() / columns["error_bound"][inside].max()
-        rate = (1 - ratio**2) ** (count / 2)
-    return {
-        "observed": columns["distance"] / columns["distance"][0],
-        "contraction": np.exp(before),
-        "rate": rate,
-        "null": columns["null_distance"] / columns["null_distance"][0],
-    }
 
 
 def draw_predicted(table: pd.DataFrame) -> Figure:
@@ -111,23 +80,12 @@ PREDICTED = FigureKind(
 )
 
 
-def _rows(sweep: Sweep, ablation: Ablation) -> pd.DataFrame:
-    lengths = run_lengths(ablation.cells)
-
-    def reduce(run_id: str, steps: pd.DataFrame) -> pd.DataFrame:
-        num_steps, steps_per_epoch = lengths[run_id]
-        step, distance = steps["step"].to_numpy(), values_of(steps, "distance")
-        kept = ablation.exclusion.kept_of_run(step, distance, num_steps, steps_per_epoch)
-        found = {name: values[kept] for name, values in shares(steps, kept).items()}
-        parts = part_means(step[kept], found, num_steps)
-        return parts.assign(run_id=run_id, x=parts["x"] / num_steps)
-
-    found = sweep.map_steps(reduce, STEPS, list(lengths))
-    if not found:
+def _rows(ablation: Ablation) -> pd.DataFrame:
+    if ablation.parts.empty:
         return pd.DataFrame()
-    parts = pd.concat(list(found.values())).rename(columns={f"{n}_mean": n for n in SHARES})
-    rows = ablation.cells[["run_id", "level", "group"]].merge(parts, on="run_id")
-    rows = rows.dropna(subset=["observed"])
+    parts = ablation.parts.rename(columns={f"{name}_mean": name for name in SHARES})
+    rows = ablation.cells[["run_id", "level", "group", "num_steps"]].merge(parts, on="run_id")
+    rows = rows.assign(x=rows["x"] / rows["num_steps"].astype(int)).dropna(subset=["observed"])
     table = rows.groupby(["group", "level", "part"], sort=False, dropna=False).agg(
         x=("x", "mean"),
         **{name: (name, "mean") for name in SHARES},
