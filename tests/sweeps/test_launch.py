@@ -32,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 QUICKSTART = ("run", "quickstart", "batch_size=64,256")
 LONG = ("run", "quickstart", "ablations=equal-epochs", "batch_size=16", "seeds=0")
-"""One run of 93 steps an epoch; with 60 epochs it takes long enough to be interrupted."""
+"""One run of 93 steps an epoch; with 30 epochs it takes long enough to be interrupted."""
 
 
 @pytest.fixture(scope="module")
@@ -292,7 +292,7 @@ def assert_it_ends_with_the_bits_of_a_quiet_run(
 def test_stopped_it_says_how_to_go_on_leaves_nothing_running_and_goes_on(
     fresh_command_line: Any, until: Any, tmp_path: Path
 ) -> None:
-    command = (*LONG, "budget.epochs=60")
+    command = (*LONG, "budget.epochs=30")
     store = Store(fresh_command_line.storage)
     for number, epoch in ((signal.SIGINT, 1), (signal.SIGTERM, 2)):
         for path in store.root.glob("trajectories/*/progress.json"):
@@ -313,9 +313,9 @@ def test_stopped_it_says_how_to_go_on_leaves_nothing_running_and_goes_on(
 def test_killed_with_its_whole_group_it_goes_on_to_the_same_bits(
     fresh_command_line: Any, until: Any, tmp_path: Path
 ) -> None:
-    command = (*LONG, "budget.epochs=60")
+    command = (*LONG, "budget.epochs=30")
     process = fresh_command_line.start(*command)
-    until(reaches(Store(fresh_command_line.storage), random.Random(2).randrange(60)))
+    until(reaches(Store(fresh_command_line.storage), random.Random(2).randrange(30)))
     stop(process, signal.SIGKILL)
     assert_it_ends_with_the_bits_of_a_quiet_run(fresh_command_line, command, tmp_path / "here")
     until(lambda: not fresh_command_line.processes())

@@ -12,6 +12,7 @@ import pytest
 
 from analysis import load_sweep
 from analysis.cells import ablations_of
+from analysis.figures import trajectories
 from analysis.figures.both_views import BOTH_VIEWS
 from analysis.figures.contract import FigureKind, save_figure
 from analysis.figures.correlation_batch_size import CORRELATION_BATCH_SIZE
@@ -20,7 +21,6 @@ from analysis.figures.correlation_windows import CORRELATION_WINDOWS
 from analysis.figures.registry import FIGURES
 from analysis.figures.schedules import SCHEDULES
 from analysis.figures.sign_shifts import SIGN_SHIFTS
-from analysis.figures.trajectories import MAX_POINTS
 from trainables.store import Store, write_table
 
 KINDS = [
@@ -246,11 +246,13 @@ def test_both_views_hold_gamma_its_null_the_correlation_and_the_sharpness(
     assert table.loc[table["quantity"] == "sharpness", "x"].tolist() == [0, 5]
 
 
-def test_a_long_run_is_drawn_by_the_means_of_its_parts(sweep_of: Callable[..., Any]) -> None:
-    num_steps = 2 * MAX_POINTS
-    store, load = sweep_of("learning_rate", (0.1, 0.01), num_steps=num_steps)
+def test_a_long_run_is_drawn_by_the_means_of_its_parts(
+    sweep_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trajectories, "MAX_POINTS", 6)
+    store, load = sweep_of("learning_rate", (0.1, 0.01), num_steps=12)
     add_correlations(store, "r000")
     table = table_of(BOTH_VIEWS, load())
     gamma = table[table["quantity"] == "gamma"]
-    assert len(gamma) == MAX_POINTS
+    assert len(gamma) == 6
     assert gamma["x"].tolist()[:2] == [0.5, 2.5]
