@@ -93,12 +93,12 @@ def _storage(store: Store) -> Finding:
 
 
 def _tracking(uri: str) -> Finding:
-    from trainables.tracking import Connection, TrackingUnavailable
+    from trainables.tracking_server import Server, TrackingUnavailable
 
     if uri.startswith("sqlite:") and not sqlite_path(uri).exists():
         return Finding("tracking", True, f"{uri} (made by the first run)")
     try:
-        Connection(uri).check()
+        Server(uri).check()
     except TrackingUnavailable as error:
         advice = "start the server, or run without it and type optpath sync later"
         return Finding("tracking", False, str(error), advice)

@@ -9,8 +9,9 @@ from rich.console import Console
 
 from sweeps.places import Places
 from sweeps.sync import sync
-from trainables.tracking import TrackingTarget, TrackingUnavailable
+from trainables.tracking import TrackingTarget
 from trainables.tracking_report import log_report, page_addresses
+from trainables.tracking_server import TrackingUnavailable
 
 
 @dataclass(frozen=True)

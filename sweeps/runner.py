@@ -19,7 +19,7 @@ from sweeps.sync import sync
 from sweeps.view import shown
 from trainables.store import Store
 from trainables.tracker import Preparation
-from trainables.tracking import TrackingUnavailable
+from trainables.tracking_server import TrackingUnavailable
 
 PREPARE_SECONDS = 60.0
 """How long a finished launch still waits for an MLflow attempt that is under way: a database's

@@ -36,7 +36,7 @@ RAY = {
 }
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 """Where a package's name is not that of its module."""
-MLFLOW_IN_TRAINABLES = {"trainables/tracking.py"}
+MLFLOW_IN_TRAINABLES = {"trainables/tracking.py", "trainables/tracking_server.py"}
 
 
 def nodes(node: ast.AST, *, types: bool) -> Iterator[ast.AST]:

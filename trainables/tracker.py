@@ -19,12 +19,12 @@ from trainables.store import Store, read_sealed
 from trainables.tracking import (
     Connection,
     TrackingTarget,
-    TrackingUnavailable,
     prepare,
     read_target,
     target_path,
 )
 from trainables.tracking_content import finished, opening, reference_metrics
+from trainables.tracking_server import TrackingUnavailable
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -223,7 +223,7 @@ class Tracker:
         if run_id not in self._open:
             self._open[run_id] = connection.open_child(target, opening(entry, self.sweep))
         rows = reference_metrics(self._pending.epochs[run_id], entry["num_steps"])
-        connection.log_rows(self._open[run_id], rows)
+        connection.log(self._open[run_id], rows)
         del self._pending.epochs[run_id]
 
     def _send_ended(self, connection: Connection, target: TrackingTarget, run_id: str) -> None:

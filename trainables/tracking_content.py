@@ -18,6 +18,7 @@ import pandas as pd
 
 from geometry.probes.registry import PROBES
 from trainables.config import RunConfig
+from trainables.registry import Member
 from trainables.store import Store, read_table
 from trainables.tables import COMMON_COLUMNS, NULL_COLUMNS
 
@@ -129,7 +130,7 @@ def finished(entry: Mapping[str, Any], sweep: str, store: Store) -> RunContent |
 
 def data_used(config: RunConfig, digest: str) -> DataUsed:
     """The data set of a run, by the digest of its examples."""
-    options = config.model_dump(mode="json", include={"data"})["data"]
+    options = config.data.model_dump(mode="json")
     about = {"licence": config.data.licence, "sha256": digest, "config": options}
     return DataUsed(
         config.data.name, digest[:DIGEST_LENGTH], config.data.citation,
@@ -201,6 +202,9 @@ def epoch_keys(columns: Iterable[str]) -> dict[str, str]:
 def run_params(config: RunConfig, axes: Mapping[str, Any]) -> dict[str, str]:
     """The whole config, defaults included, and the varied axes, by dotted name."""
     values = config.model_dump(mode="json")
+    for name, value in config:
+        if isinstance(value, Member):  # a config is written without its members' defaults
+            values[name] |= value.model_dump(mode="json")
     values["probes"] = ", ".join(probe.name for probe in config.all_probes())
     if config.batch_size != "full":  # how many examples that is, the data set knows
         values["learning_rate_at_batch_size"] = config.learning_rate.at(config.batch_size)

@@ -41,7 +41,7 @@ def tune(
     from sweeps.study import best_trial, write_best
     from sweeps.tuning import tune_sweep
     from sweeps.tuning_log import log_trials
-    from trainables.tracking import TrackingUnavailable
+    from trainables.tracking_server import TrackingUnavailable
 
     here = places(storage, tracking_uri)
     spec = load_spec(sweep, overrides or [], scale=scale, variant=variant)

@@ -21,8 +21,9 @@ from sweeps.ui import forward_hint, serve, server_command, server_environment, s
 from trainables.errors import UserError
 from trainables.store import Store, read_table, write_json
 from trainables.tracker import Preparation, Tracker
-from trainables.tracking import Connection, TrackingTarget, TrackingUnavailable, prepare
+from trainables.tracking import Connection, TrackingTarget, prepare
 from trainables.tracking_content import finished
+from trainables.tracking_server import TrackingUnavailable
 from trainables.tracking_uri import resolve_tracking_uri
 
 pytestmark = pytest.mark.filterwarnings(

@@ -31,7 +31,6 @@ from trainables.tracker import (
 from trainables.tracking import (
     Connection,
     TrackingTarget,
-    TrackingUnavailable,
     locate,
     prepare,
     read_target,
@@ -49,6 +48,7 @@ from trainables.tracking_content import (
     run_tags,
 )
 from trainables.tracking_report import log_report, page_addresses
+from trainables.tracking_server import TrackingUnavailable
 from trainables.tracking_uri import resolve_tracking_uri, without_password
 
 pytestmark = pytest.mark.filterwarnings(
@@ -217,6 +217,8 @@ def test_params_hold_the_whole_config() -> None:
     params = run_params(config, {"optimizer": "momentum", "note": "x" * 2000})
     assert params["batch_size"] == "64"
     assert params["optimizer"] == params["optimizer.name"] == "momentum"
+    assert params["optimizer.momentum"] == "0.9"
+    assert params["model.hidden"] == "[128, 128]"
     assert params["learning_rate.base"] == "0.01"
     assert params["learning_rate_at_batch_size"] == "0.02"
     assert params["budget.epochs"] == "40"
@@ -370,7 +372,7 @@ def test_what_another_attempt_left_is_replaced(planted: Planted) -> None:
     target = prepare(resolve_tracking_uri(None, store.root), store, "planted")
     connection = Connection(target.uri)
     stale = connection.child(target, opening(entries[0], "planted"))
-    connection.log_rows(stale, [("reference/train_loss", 123.0, 0)])
+    connection.log(stale, [("reference/train_loss", 123.0, 0)])
     assert _uploaded(store, entries[:1]) == target
     (run,) = connection.children(target).values()
     assert run.info.run_id != stale.info.run_id
@@ -426,6 +428,30 @@ def test_report_lies_on_the_parent_run(planted: Planted) -> None:
     assert note == "**supported beyond the null**"
 
 
+def test_a_later_report_replaces_an_earlier_one(planted: Planted) -> None:
+    from mlflow.tracking import MlflowClient
+
+    store, _ = planted
+    folder = store.sweep("planted").path
+    figures = folder / "figures"
+    figures.mkdir()
+    (figures / "gamma.png").write_bytes(b"drawn")
+    (figures / "layers.png").write_bytes(b"drawn")
+    target = locate(resolve_tracking_uri(None, store.root), store, "planted")
+    log_report(target, folder, "first", {"verdict_C12": "refuted", "verdict_C13": "refuted"})
+    (figures / "gamma.png").write_bytes(b"drawn again")
+    (figures / "layers.png").unlink()
+    log_report(target, folder, "second", {"verdict_C12": "inconclusive"})
+    client = MlflowClient(target.uri)
+    left = client.list_artifacts(target.parent_run_id, "figures")
+    assert [file.path for file in left] == ["figures/gamma.png"]
+    local = client.download_artifacts(target.parent_run_id, "figures/gamma.png")
+    assert Path(local).read_bytes() == b"drawn again"
+    tags = client.get_run(target.parent_run_id).data.tags
+    assert {k: v for k, v in tags.items() if "verdict" in k} == {"verdict_C12": "inconclusive"}
+    assert tags["mlflow.note.content"] == "second"
+
+
 def test_only_a_server_has_addresses(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
     store, entries = planted
     target = _uploaded(store, entries)
@@ -436,6 +462,7 @@ def test_only_a_server_has_addresses(planted: Planted, monkeypatch: pytest.Monke
     served = dataclasses.replace(target, uri="http://me:secret@tracker:5000")
     assert page_addresses(served) == {
         run_id: f"http://tracker:5000/#/experiments/{target.experiment_id}/runs/{run.info.run_id}"
+        "?workflowType=machine_learning"
         for run_id, run in children.items()
     }
 
