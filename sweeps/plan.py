@@ -201,7 +201,7 @@ class _Planner:
             parsed = self._config(label, settings)
         config = self.resolved(parsed)  # what it refuses is wrong in the data folder, not here
         with self._placed(label):
-            num_train = self._checked_size(config)
+            num_train = self._size(config)
             config = self._chunked(config, num_train)
             calendar = config.calendar(num_train)
             num_steps = config.budget.num_steps(calendar)
@@ -294,25 +294,13 @@ class _Planner:
         chunk = auto_chunk(self._example_bytes[key], num_train)
         return config.model_copy(update={"chunk": chunk})
 
-    def _checked_size(self, config: RunConfig) -> int:
-        """Number of training examples; refuses a batch that is larger."""
+    def _size(self, config: RunConfig) -> int:
+        """Number of training examples."""
         key = (config.task, config.data)
         if key not in self._sizes:
             count = self._num_train or config.task.num_train
             self._sizes[key] = count(config, self._root)
-        size = self._sizes[key]
-        most = config.examples_per_step(size, max((0, *config.batch_growth.epochs)))
-        if most > size >= config.examples_per_step(size):
-            raise UserError(
-                f"batch_growth: its largest minibatches, of {most}, are larger than the {size} "
-                f"training examples of {config.data.name}; give fewer epochs or a smaller factor"
-            )
-        if config.examples_per_step(size) > size:
-            raise UserError(
-                f"batch_size: {config.batch_size} is larger than the {size} training examples of "
-                f"{config.data.name}; give at most {size}, or full"
-            )
-        return size
+        return self._sizes[key]
 
     @contextmanager
     def _placed(self, label: str) -> Iterator[None]:

@@ -115,10 +115,20 @@ def costs_table(plan: Plan) -> Table | None:
 
 
 def plan_notes(plan: Plan, data_root: Path) -> list[str]:
-    """What the table does not say: how the full batches of the plan are divided, and why so."""
+    """What the table does not say: how full batches are divided, and how batches grow."""
     full = [run.config for run in plan.runs if run.config.batch_size == "full"]
     distinct = {(config.model, config.data, config.chunk): config for config in full}
-    return [_chunk_note(config, data_root) for config in distinct.values()]
+    chunked = [_chunk_note(config, data_root) for config in distinct.values()]
+    growing = [_growth_note(run) for run in plan.runs if run.config.batch_growth]
+    return [*chunked, *dict.fromkeys(growing)]
+
+
+def _growth_note(run: PlannedRun) -> str:
+    parts = (
+        f"{run.config.examples_per_step(0, epoch):,} from epoch {epoch} on ({length:,} steps each)"
+        for epoch, length in run.calendar.phases
+    )
+    return f"batch_growth.factor {run.config.batch_growth.factor}: {', '.join(parts)}"
 
 
 def _chunk_note(config: RunConfig, data_root: Path) -> str:

@@ -234,8 +234,23 @@ class RunConfig(Options):
         return num_train // self.examples_per_step(num_train, epoch)
 
     def calendar(self, num_train: int) -> Calendar:
-        """Which step belongs to which epoch."""
+        """Which step belongs to which epoch.
+
+        Raises:
+            UserError: an epoch has no step, since its minibatches are larger than the data.
+        """
         changes = (0, *self.batch_growth.epochs)
+        largest = self.examples_per_step(num_train, changes[-1])
+        if largest > num_train:
+            grown = f"batch_growth: {largest} from epoch {changes[-1]} on"
+            what = grown if self.batch_growth else f"batch_size: {largest}"
+            advice = (
+                "let it grow less" if self.batch_growth else f"give at most {num_train}, or full"
+            )
+            raise UserError(
+                f"{what} is larger than the {num_train} training examples of {self.data.name}; "
+                f"{advice}"
+            )
         return Calendar(tuple((e, self.steps_per_epoch(num_train, e)) for e in changes))
 
     def seed_for(self, name: str) -> int:

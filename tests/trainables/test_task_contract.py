@@ -102,13 +102,14 @@ CASES: list[dict[str, Any]] = [
     for model in MODELS
     if TASKS[task].data_kind == MODELS[model].data_kind
 ]
+CASES += [{"task": task, "batch_growth": {"epochs": [1], "factor": 2}} for task in TASKS]
 CASES += [{"optimizer": member(OPTIMIZERS, name)} for name in OPTIMIZERS]
 CASES += [{"schedule": member(SCHEDULES, name)} for name in SCHEDULES]
 
 
 def case_id(case: dict[str, Any]) -> str:
     """For example task-classification-model-mlp."""
-    names = {k: v if isinstance(v, str) else v["name"] for k, v in case.items()}
+    names = {k: v if isinstance(v, str) else v.get("name", "on") for k, v in case.items()}
     return "-".join(f"{kind}-{name}" for kind, name in names.items())
 
 
