@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.cells import Ablation, ablations_of
 from analysis.comparison import level_table
-from analysis.report_page import by_scope, render
+from analysis.report_page import NO_VERDICT, besides, by_scope, named, plain, render
 from analysis.report_tables import records, runs_table, verdicts_table
 from analysis.runs import Sweep
 from analysis.trend_report import Trends, trends_of
@@ -64,8 +64,9 @@ def write_report(
     verdicts = judge(sweep, ablations)
     trends = trends_of(ablations)
     shown = [kind for kind in FIGURES.values() if kind.in_report]
-    saved = (save_figure(kind, sweep, ablations, folder / "figures") for kind in shown)
-    figures = [figure for figure in saved if figure is not None]
+    saved = {kind.name: save_figure(kind, sweep, ablations, folder / "figures") for kind in shown}
+    figures = [figure for figure in saved.values() if figure is not None]
+    _remove(folder / "figures", [name for name, figure in saved.items() if figure is None])
     headline = headline_of(sweep, ablations, verdicts)
     summary = _summary(sweep, ablations, verdicts, trends, headline)
     counted = basis(sweep)
@@ -81,30 +82,40 @@ def write_report(
         figures=figures,
         verdicts=verdicts,
         headline=headline,
-        abstract=abstract_of(sweep, headline),
+        abstract=abstract_of(sweep, ablations, verdicts),
         tags=_verdict_tags(verdicts),
     )
 
 
-def headline_of(sweep: Sweep, ablations: Sequence[Ablation], verdicts: Sequence[Verdict]) -> str:
-    """The verdicts, their numbers, and what they rest on, as Markdown paragraphs."""
+def headline_of(
+    sweep: Sweep,
+    ablations: Sequence[Ablation],
+    verdicts: Sequence[Verdict],
+    quote: Callable[[str], str] = str,
+) -> str:
+    """The verdicts, their numbers, and what they rest on, as Markdown paragraphs.
+
+    `quote` protects text that Markdown would read as its own; as it is, people read it best.
+    """
     own = [verdict for verdict in verdicts if verdict.compares]
-    lines = [_claims_text(scope, group) for scope, group in by_scope(own).items()]
-    besides = "; ".join(f"{_named(v)}: **{v.word}**" for v in verdicts if not v.compares)
-    lines += [f"Besides: {besides}."] if besides else []
-    if not lines:
-        lines = ["No verdict: the sweep has no finished run on which an axis could be judged."]
+    lines = [line for key, group in by_scope(own).items() for line in _claims(key, group, quote)]
+    others = "; ".join(f"{quote(words)}: **{word}**" for words, word in besides(verdicts))
+    lines += [f"Of the runs by themselves: {others}."] if others else []
     more = f"; and {len(sweep.problems) - NAMED_PROBLEMS} more, see the report"
     if sweep.problems:
-        named = "; ".join(sweep.problems[:NAMED_PROBLEMS])
-        lines.append(f"Not counted: {named}{more * (len(sweep.problems) > NAMED_PROBLEMS)}.")
-    return "\n\n".join([*lines, f"{basis(sweep)} {exclusions_text(ablations)}"])
+        problems = quote("; ".join(sweep.problems[:NAMED_PROBLEMS]))
+        lines.append(f"Not counted: {problems}{more * (len(sweep.problems) > NAMED_PROBLEMS)}.")
+    rests_on = quote(f"{basis(sweep)} {exclusions_text(ablations)}".strip())
+    return "\n\n".join([*(lines if verdicts else [NO_VERDICT, *lines]), rests_on])
 
 
-def abstract_of(sweep: Sweep, headline: str) -> str:
-    """The sweep's title and question, and the headline as the answer."""
-    title, question = sweep.plan.get("title") or sweep.name, sweep.plan.get("question")
-    return "\n\n".join([f"### {title}", *([f"*{question}*"] if question else []), headline])
+def abstract_of(sweep: Sweep, ablations: Sequence[Ablation], verdicts: Sequence[Verdict]) -> str:
+    """The sweep's title, question and method, and the headline as the answer."""
+    plan = sweep.plan
+    asked = [f"*{plain(plan['question'])}*"] if plan.get("question") else []
+    done = [plain(plan["description"])] if plan.get("description") else []
+    answer = headline_of(sweep, ablations, verdicts, plain)
+    return "\n\n".join([f"### {plain(plan.get('title') or sweep.name)}", *asked, *done, answer])
 
 
 def basis(sweep: Sweep) -> str:
@@ -120,14 +131,12 @@ def exclusions_text(ablations: Sequence[Ablation]) -> str:
     return " ".join(f"{a.label}, {a.exclusion.describe()}." for a in ablations if not a.cells.empty)
 
 
-def _claims_text(key: tuple[str, str], verdicts: Sequence[Verdict]) -> str:
-    scope, evidence = key
-    claims = " ".join(f"{_named(v)}: **{v.word}** ({v.why})." for v in verdicts)
-    return f"{scope}: {claims} {evidence}" if scope else f"{claims} {evidence}"
-
-
-def _named(verdict: Verdict) -> str:
-    return f"{verdict.id} {verdict.claim}".strip()
+def _claims(
+    key: tuple[str, str], verdicts: Sequence[Verdict], quote: Callable[[str], str]
+) -> list[str]:
+    scope, evidence = (quote(text) for text in key)
+    words = " ".join(f"{quote(named(v))}: **{v.word}** ({quote(v.why)})." for v in verdicts)
+    return [f"{scope}: {words}" if scope else words, *([evidence] if evidence else [])]
 
 
 def _summary(
@@ -166,6 +175,13 @@ def _write_tables(
     for name, table in tables.items():
         if len(table):
             write_bytes(folder / f"{name}.csv", table.to_csv(index=False).encode())
+    _remove(folder, [name for name, table in tables.items() if not len(table)])
+
+
+def _remove(folder: Path, names: Sequence[str]) -> None:
+    """Remove what an earlier report wrote under names of which there is nothing now."""
+    for path in (path for name in names for path in folder.glob(f"{name}.*")):
+        path.unlink()
 
 
 def _verdict_tags(verdicts: Sequence[Verdict]) -> dict[str, str]:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.cells import Ablation
-from analysis.report_tables import best_shown, levels_shown, runs_shown
+from analysis.report_tables import best_shown, levels_shown, runs_shown, singles_shown
 from analysis.runs import Sweep
-from analysis.trend_report import Trends
-from analysis.verdicts import Verdict
+from analysis.trend_report import Table, Trends
+from analysis.verdicts import Verdict, Word
 
 if TYPE_CHECKING:
     import jinja2
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from analysis.figures.contract import SavedFigure
 
 TEMPLATES = Path(__file__).parent / "templates"
-SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#])")
+NO_VERDICT = "No verdict: the sweep has no finished run on which an axis could be judged."
+SPECIAL = re.compile(r"([\\`*_{}\[\]>|#])")
 """What Markdown would read as its own."""
 
 
@@ -47,7 +48,10 @@ def render(
         "plan": sweep.plan,
         "regime_rules": sorted({m["regime_rule"] for m in sweep.manifests.values()}),
         "basis": basis,
-        "scopes": by_scope(verdicts),
+        "scopes": by_scope([verdict for verdict in verdicts if verdict.compares]),
+        "besides": besides(verdicts),
+        "singles": singles_shown(verdicts),
+        "no_verdict": NO_VERDICT,
         "problems": sweep.problems,
         "ablations": ablations,
         "rules": _rules(verdicts),
@@ -74,6 +78,23 @@ def by_scope(verdicts: Sequence[Verdict]) -> dict[tuple[str, str], list[Verdict]
     return groups
 
 
+def besides(verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
+    """The claims on the runs by themselves, in words, each with the word on it.
+
+    Those that are settled by statement, then all that are not together, by their ids.
+    """
+    singles = [verdict for verdict in verdicts if not verdict.compares]
+    settled = [v for v in singles if v.word is not Word.INCONCLUSIVE]
+    left_open = dict.fromkeys(v.id for v in singles if v.word is Word.INCONCLUSIVE)
+    words = list(dict.fromkeys((named(verdict), str(verdict.word)) for verdict in settled))
+    return words + ([(", ".join(left_open), str(Word.INCONCLUSIVE))] if left_open else [])
+
+
+def named(verdict: Verdict) -> str:
+    """The claim by its id and its statement."""
+    return f"{verdict.id} {verdict.claim}".strip()
+
+
 def _templates(*, escape: bool) -> jinja2.Environment:
     import jinja2
 
@@ -85,7 +106,7 @@ def _templates(*, escape: bool) -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"inlined": _inlined, "plain": _plain}
+    environment.filters |= {"inlined": _inlined, "plain": plain, "filled": _filled}
     return environment
 
 
@@ -101,6 +122,16 @@ def _inlined(svg: Path) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg.read_bytes()).decode()
 
 
-def _plain(text: Any) -> str:
+def _filled(table: Table) -> Table:
+    """The table without columns that are empty in every row."""
+    kept = [n for n in range(len(table.columns)) if any(row[n] for row in table.rows)]
+    if not table.rows:
+        return table
+    rows = [[row[n] for n in kept] for row in table.rows]
+    return Table([table.columns[n] for n in kept], rows)
+
+
+def plain(text: Any) -> str:
     """Text that Markdown shows as it is, on one line."""
-    return SPECIAL.sub(r"\\\1", " ".join(str(text).split()))
+    escaped = SPECIAL.sub(r"\\\1", " ".join(str(text).split()))
+    return escaped.replace("<", "&lt;")  # MLflow's Markdown shows \< with its backslash

@@ -79,6 +79,13 @@ def verdicts_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def singles_shown(verdicts: Sequence[Verdict]) -> Table:
+    """The verdicts on the runs by themselves, with their numbers."""
+    singles = [verdict for verdict in verdicts if not verdict.compares]
+    rows = [[v.id, v.claim, v.scope, str(v.word), v.why, v.evidence] for v in singles]
+    return Table(["id", "claim", "of", "verdict", "because", "numbers"], rows)
+
+
 def _text_rows(table: pd.DataFrame) -> list[list[str]]:
     return [[number(value) for value in row.values()] for row in records(table)]
 

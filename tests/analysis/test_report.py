@@ -95,6 +95,7 @@ def test_claims_go_by_their_ids_and_rules(whole: tuple[Report, str]) -> None:
     written, page = whole
     assert "C12 gamma increases with the batch size: **" in written.headline
     assert "C01 gamma is almost always positive: **supported but explained by" in written.headline
+    assert "<td>C01</td><td>gamma is almost always positive</td><td>supported but expl" in page
     assert "C01, gamma is almost always positive: passes if it is at most 0.1% in every" in page
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 
 from analysis import load_sweep
 from analysis.report import Report, write_report
+from analysis.report_page import plain
 
 Plant = Callable[..., list[Any]]
 Write = Callable[..., Any]
@@ -30,8 +32,9 @@ def written(plant: Plant, write: Write, tmp_path_factory: pytest.TempPathFactory
 
 
 def test_a_run_links_to_its_page_and_others_are_plain(written: Report) -> None:
-    assert f'<td><a href="{ADDRESS}">r000</a></td>' in written.html.read_text()
-    assert "<td>r003</td>" in written.html.read_text()
+    page = written.html.read_text()
+    assert f'<td><a href="{ADDRESS}" target="_blank" rel="noopener">r000</a></td>' in page
+    assert "<td>r003</td>" in page
     assert f"[r000]({ADDRESS})" in written.markdown.read_text()
 
 
@@ -78,11 +81,60 @@ def test_the_words_on_claims_are_tags(written: Report) -> None:
     assert all(word in written.tags[name].split("; ") for name, word in words.items())
 
 
-def test_the_abstract_is_question_then_answer(written: Report) -> None:
-    title, question, answer = written.abstract.split("\n\n", 2)
+def test_the_abstract_is_question_method_answer(written: Report) -> None:
+    title, question, method, answer = written.abstract.split("\n\n", 3)
     assert title == "### Planted trend"
     assert question == "*How does gamma depend on the batch size?*"
-    assert answer == written.headline
+    assert method == "Synthetic runs with known exponents."
+    assert answer.split("**")[1::2] == written.headline.split("**")[1::2]
+
+
+def test_the_abstract_is_markdown_and_the_headline_is_for_a_terminal(written: Report) -> None:
+    assert "5 of 5 replays ended bitwise at w*." in written.headline
+    assert "5 of 5 replays ended bitwise at w\\*." in written.abstract
+    formula = "d_{t+1}^2 = d_t^2 + 2<U, D>"  # MLflow's page would drop <U, D>
+    assert plain(formula) == r"d\_\{t+1\}^2 = d\_t^2 + 2&lt;U, D\>"
+
+
+def test_claims_on_single_runs_are_a_table_and_those_left_open_are_counted_by_id(
+    written: Report,
+) -> None:
+    singles = [verdict for verdict in written.verdicts if not verdict.compares]
+    settled = [verdict for verdict in singles if verdict.word != "inconclusive"]
+    assert 0 < len(settled) < len(singles)
+    for verdict in settled:
+        assert f"{verdict.id} {verdict.claim}: **{verdict.word}**" in written.headline
+    left_open = ", ".join(v.id for v in singles if v.word == "inconclusive")
+    assert f"; {left_open}: **inconclusive**." in written.headline
+    page = written.html.read_text()
+    table = page.split("<h2>Claims on the runs by themselves")[1].split("</table>")[0]
+    assert table.count("<tr>") == 1 + len(singles)
+    assert "<td>C01</td><td>gamma is almost always positive</td>" in table
+
+
+def test_what_has_nothing_to_show_any_more_is_removed(
+    plant: Plant, write: Write, tmp_path: Path
+) -> None:
+    storage, out = tmp_path / "store", tmp_path / "out"
+    write(storage, plant("equal-epochs", 0.5, 0.5, batches=(64, 128), epochs=4))
+    before = write_report(load_sweep("planted", storage), out)
+    assert (out / "figures" / "gamma.png").is_file()
+    (out / "figures" / "mine.png").write_bytes(b"a user's own")
+    runs = plant("equal-epochs", 0.5, 0.5, batches=(64, 128), epochs=4)
+    for run in runs:
+        run.status = "not started"
+    write(tmp_path / "empty", runs)
+    after = write_report(load_sweep("planted", tmp_path / "empty"), out)
+    assert before.figures
+    assert not after.figures
+    assert [path.name for path in (out / "figures").iterdir()] == ["mine.png"]
+    assert {path.name for path in (out / "tables").iterdir()} == {"runs.csv"}
+
+
+def test_columns_that_say_nothing_are_not_shown(written: Report) -> None:
+    page = written.html.read_text()
+    assert "<th>id</th><th>claim</th><th>verdict</th>" in page  # all are of the whole sweep
+    assert "<th>note</th>" in page
 
 
 def test_rounding_is_shown_as_zero() -> None:
