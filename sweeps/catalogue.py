@@ -281,7 +281,7 @@ def _finish(raw: Tree, source: str) -> SweepSpec:
     with placed(f"{source}: base: "):
         task = RunConfig.parse(values["base"]).task
     values["tuning"] = _judged(task, values.get("tuning", {}))
-    values["seeds"] = values.get("seeds") or {"seed": [0]}
+    values["seeds"] = values.get("seeds") or {"seed": [values["base"].get("seed", 0)]}
     values["title"] = values.get("title") or values["name"]
     values["ablations"] = values.get("ablations") or {SINGLE: {}}
     with placed(f"{source}: "):

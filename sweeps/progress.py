@@ -171,6 +171,11 @@ def describe(*runs: PlannedRun) -> str:
     return " ".join(f"{axis}={'|'.join(levels)}" for axis, levels in values.items()) or "the run"
 
 
+def counted(number: int, one: str, many: str) -> str:
+    """A number and the word that goes with it: 1 run, 2 runs."""
+    return f"{number:,} {one if number == 1 else many}"
+
+
 def open_steps(trajectory: PlannedTrajectory) -> tuple[int, int]:
     """Steps of the reference and of the replay pass that a trajectory's open runs ask for."""
     runs = trajectory.open_runs

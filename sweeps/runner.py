@@ -17,6 +17,7 @@ from sweeps.progress import Progress
 from sweeps.ray_session import Launch, check_launch
 from sweeps.sync import sync
 from sweeps.view import shown
+from sweeps.weights import num_weights
 from trainables.store import Store
 from trainables.tracker import Preparation
 from trainables.tracking_server import TrackingUnavailable
@@ -74,6 +75,8 @@ def _prepare_data(plan: Plan, data_root: Path, console: Console) -> None:
     for data in dict.fromkeys(run.config.data for run in plan.open_runs):
         with _announced(f"preparing {data.name}, once ...", console):
             data.prepare(data_root)
+    for run in plan.open_runs:  # a network that the data do not fit is a mistake found here
+        num_weights(run.config, data_root)
 
 
 @contextmanager

@@ -170,7 +170,22 @@ class SweepSpec(Options):
     def _checked(self) -> SweepSpec:
         if not NAME.fullmatch(self.name):
             raise UserError(f"name: '{self.name}' has other characters than letters, digits, ._+-")
+        for label, ablation in self.ablations.items():
+            self._check_seeds(label, ablation)
         return self
+
+    def _check_seeds(self, label: str, ablation: Ablation) -> None:
+        # seeds are laid over grid and cases, which would then count for nothing
+        taken = {seed_key(name): name for name in ablation.seeds or self.seeds}
+        written = [("grid", ablation.grid), *(("cases", case) for case in ablation.cases)]
+        for where, keys in written:
+            for key in keys:
+                if key in taken:
+                    levels = "[0, 1]" if taken[key] == "seed" else f"{{{taken[key]}: [0, 1]}}"
+                    raise UserError(
+                        f"ablations.{label}.{where}.{key}: seeds are an axis of their own; "
+                        f"write  seeds: {levels}"
+                    )
 
     def plain(self) -> dict[str, Any]:
         """A sweep file that resolves to this spec."""

@@ -15,7 +15,7 @@ from sweeps.catalogue import describe, preset_names
 from sweeps.costs import probe_costs
 from sweeps.doctor import Finding
 from sweeps.plan import Plan, PlannedRun
-from sweeps.progress import open_steps
+from sweeps.progress import counted, open_steps
 from sweeps.spec import SweepSpec
 from sweeps.status import RunStatus
 from sweeps.weights import num_weights
@@ -88,9 +88,11 @@ def plan_totals(plan: Plan) -> str:
     steps = sum(sum(open_steps(trajectory)) for trajectory in open_trajectories)
     alone = sum((1 + run.config.needs_replay()) * run.num_steps for run in plan.open_runs)
     reused = sum(trajectory.has_reference for trajectory in open_trajectories)
-    from_store = f"; {reused} reference passes are in the store already" if reused else ""
+    passes = counted(reused, "reference pass is", "reference passes are")
+    from_store = f"; {passes} in the store already" if reused else ""
     return (
-        f"{len(plan.runs)} runs on {len(plan.trajectories)} trajectories, "
+        f"{counted(len(plan.runs), 'run', 'runs')} on "
+        f"{counted(len(plan.trajectories), 'trajectory', 'trajectories')}, "
         f"{len(plan.runs) - len(plan.open_runs)} done; at most {steps:,} steps are left in both "
         f"passes together ({alone:,} if nothing were shared){from_store}"
     )

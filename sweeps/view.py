@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.progress import RUN_STATES, Progress
+from sweeps.progress import RUN_STATES, Progress, counted
 
 LINES_SHOWN = 16
 """Trajectories under way that the live view lists; ours."""
@@ -62,7 +62,7 @@ def render(progress: Progress) -> Group:
 def summary(progress: Progress) -> Text:
     """Number of runs in every state, and the time left."""
     counts = progress.counts()
-    text = Text(f"{progress.plan.name}: {len(progress.plan.runs)} runs")
+    text = Text(f"{progress.plan.name}: {counted(len(progress.plan.runs), 'run', 'runs')}")
     for state in RUN_STATES:
         if counts[state]:
             text.append("  ").append(f"{counts[state]} {state}", style=STYLES[state])

@@ -136,9 +136,11 @@ class RunConfig(Options):
                 f"use model {' or '.join(fitting)}"
             )
         if self.batch_size == "full" and not isinstance(self.task, ExampleTaskConfig):
+            exact = [name for name, task in TASKS.items() if issubclass(task, ExampleTaskConfig)]
             raise ValueError(
-                f"batch_size: full needs a task whose loss is a mean over examples, "
-                f"{self.task.name} is none; give a number"
+                f"batch_size: full needs a task whose loss is a mean over examples "
+                f"({', '.join(exact)}), {self.task.name} is none; give a number: with as many as "
+                "an epoch has examples, every step takes them all"
             )
         if self.batch_growth:
             self._check_growth()

@@ -23,6 +23,7 @@ from sweeps.catalogue import describe, full_name, load_spec, preset_names
 from sweeps.cli import main
 from sweeps.plan import Plan, make_plan
 from sweeps.plan_store import write_plan
+from tests.trainables.samples import write_text
 from trainables.store import Store, write_json
 
 pytestmark = pytest.mark.filterwarnings(
@@ -152,6 +153,18 @@ def test_a_corrupt_image_is_named_and_nothing_is_planned(optpath: Optpath, tmp_p
     sweep = {"base": {"data": {"name": "image_folder", "size": 8}, "batch_size": 4}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(sweep))
     assert_refused(optpath("run", "mine.yaml"), f"{broken}: corrupt image")
+    assert not (tmp_path / "results/sweeps").exists()
+
+
+def test_a_network_that_the_data_do_not_fit_is_refused_before_anything_starts(
+    optpath: Optpath, tmp_path: Path
+) -> None:
+    write_text(tmp_path / "data")
+    model = {"name": "transformer", "vocabulary": 10, "num_layers": 1}
+    base = {"task": "language_modelling", "data": "wikitext2", "model": model, "batch_size": 8}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"base": base}))
+    refused = optpath("run", "mine.yaml")
+    assert_refused(refused, r"model\.vocabulary: 10 is below the 80 words .*at least 80, or leave")
     assert not (tmp_path / "results/sweeps").exists()
 
 

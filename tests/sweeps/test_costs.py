@@ -114,7 +114,7 @@ def test_a_reference_pass_in_the_store_is_not_planned_again(tmp_path: Path) -> N
     assert [open_steps(t) for t in more.trajectories] == [(0, 12), (12, 12)]
     assert plan_totals(more) == (
         "2 runs on 2 trajectories, 0 done; at most 36 steps are left in both passes together "
-        "(48 if nothing were shared); 1 reference passes are in the store already"
+        "(48 if nothing were shared); 1 reference pass is in the store already"
     )
     averaged = mark_done(plan_of(tmp_path, ["path", "references"]), store)
     assert [t.has_reference for t in averaged.trajectories] == [False, False], "no average kept"

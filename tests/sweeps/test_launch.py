@@ -217,7 +217,7 @@ def test_a_sweep_of_which_every_run_diverges_is_reported_too(fresh_command_line:
     result = fresh_command_line("run", "quickstart", "ablations=equal-steps", *grid)
     assert result.returncode == 1, result.stdout + result.stderr
     assert result.stderr == ""
-    assert "quickstart: 1 runs  1 failed" in result.stdout.splitlines()
+    assert "quickstart: 1 run  1 failed" in result.stdout.splitlines()
     assert (fresh_command_line.storage / "sweeps/quickstart/report.html").is_file()
 
 
@@ -239,7 +239,7 @@ def test_a_worker_that_is_killed_is_tried_once_more(
     assert complaint == ""
     assert process.returncode == (0 if kills == 1 else 1), output
     ending = "1 done" if kills == 1 else "1 failed"
-    assert f"quickstart: 1 runs  {ending}" in output.splitlines()
+    assert f"quickstart: 1 run  {ending}" in output.splitlines()
     assert ("the worker was killed" in output) == (kills == 2)
 
 

@@ -96,6 +96,11 @@ def test_a_sweep_without_ablations_has_one(write: Write) -> None:
     assert levels(spec, "seed") == [[0, 1]]
 
 
+def test_the_base_s_seed_is_the_seed_where_no_others_are_named(write: Write) -> None:
+    assert load_spec(write({"base": {"seed": 7}})).seeds == {"seed": [7]}
+    assert load_spec(write({"base": {"seed": 7}, "seeds": [1]})).seeds == {"seed": [1]}
+
+
 def test_dotted_and_nested_options_mean_the_same(write: Write) -> None:
     dotted = load_spec(write({"base": {"optimizer.name": "sgd", "budget.steps": 7}}))
     nested = load_spec(write({"base": {"optimizer": {"name": "sgd"}, "budget": {"steps": 7}}}))
@@ -205,6 +210,15 @@ BAD_FILES = [
     ("base: {budget: {epochs: 0}}\n", r"mine.yaml: base: budget.epochs: .*greater.*got 0"),
     ("base: {budget: {}}\n", r"mine.yaml: base: budget: give exactly one of epochs and steps"),
     ("grid: {batch_size: []}\n", r"mine.yaml: ablations.main.grid.batch_size: an empty axis"),
+    ("grid: {seed: [0, 1]}\n", r"main.grid.seed: seeds are an axis .*write  seeds: \[0, 1\]$"),
+    (
+        "seeds: {init: [0]}\ncases: [{seeds.init: 1}]\n",
+        r"main.cases.seeds.init: seeds are an axis of their own; write  seeds: {init: \[0, 1\]}$",
+    ),
+    (
+        "base: {task: synthetic, data: quadratic, model: vector, batch_size: full}\n",
+        r"full needs a task .*\(classification\), synthetic is none; give a number: .*every step",
+    ),
     ("grid: {batch_size: 8}\n", r"mine.yaml: ablations.main.grid.batch_size: .*list, got 8"),
     (
         "grid: {optimizer.weigth_decay: [0]}\n",

@@ -80,7 +80,8 @@ def trees_under(base: Path, data: str) -> dict[str, Tree]:
     """The trees of the parts train, validation and test, or of the folder itself as train.
 
     Raises:
-        UserError: the folder is not there, or its parts have different classes.
+        UserError: the folder is not there, or has other parts than train alone, or its parts have
+            different classes.
     """
     if not base.is_dir():
         raise UserError(
@@ -93,8 +94,12 @@ def trees_under(base: Path, data: str) -> dict[str, Tree]:
         for name in names
         if (base / name).is_dir()
     }
-    if "train" not in found:
-        found = {"train": find_tree(base)}
+    if found and "train" not in found:
+        raise UserError(
+            f"{base}/train: missing, although {' and '.join(sorted(found))} images are there; put "
+            f"the training images in {base}/train/<class>/"
+        )
+    found = found or {"train": find_tree(base)}
     _check_same_classes(found)
     return found
 

@@ -94,6 +94,15 @@ def test_fraction_0_without_test_images_is_a_user_error(tmp_path: Path, write_tr
         ImageFolder(validation_fraction=0).sizes(tmp_path)
 
 
+@pytest.mark.parametrize("part", ["val", "validation", "test"])
+def test_a_tree_without_its_training_images_is_a_user_error(
+    part: str, tmp_path: Path, write_tree: Helper
+) -> None:
+    write_tree(tmp_path / "pets" / part, ["cat", "dog"], 3, 8, grey=False)
+    with pytest.raises(UserError, match=r"pets/train: missing, although \w+ images .*put the"):
+        ImageFolder(path="pets", size=8).sizes(tmp_path)
+
+
 def test_parts_with_other_classes_are_a_user_error(tmp_path: Path, write_tree: Helper) -> None:
     write_tree(tmp_path / "images/train", ["cat", "dog"], 2, 8, grey=True)
     write_tree(tmp_path / "images/test", ["cat", "cow"], 2, 8, grey=True)
