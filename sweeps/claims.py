@@ -50,7 +50,7 @@ def offer(preset: str, data_root: Path, scale: str) -> Offer:
     try:
         plan = make_plan(spec, data_root)
     except UserError as error:
-        reason = str(error)
+        reason = str(error).removeprefix(f"{spec.source}: ")
         plan = _plan_without_data(spec, data_root)
     return Offer(
         preset=preset,

@@ -44,7 +44,7 @@ def _cost(members: list[tuple[PlannedRun, ProbeConfig]]) -> ProbeCost:
     each = [_gradients_each(run, probe) for run, probe in members]
     return ProbeCost(
         probe=probe.name,
-        every=str(probe.every or PROBES[probe.name].default_every),
+        every="once" if max(counts) == 1 else str(probe.every or PROBES[probe.name].default_every),
         num_runs=len(members),
         num_measurements=sum(counts),
         num_gradients=sum(n * cost for n, cost in zip(counts, each, strict=True)),

@@ -90,11 +90,12 @@ def plan_totals(plan: Plan) -> str:
     reused = sum(trajectory.has_reference for trajectory in open_trajectories)
     passes = counted(reused, "reference pass is", "reference passes are")
     from_store = f"; {passes} in the store already" if reused else ""
+    unshared = f" ({alone:,} if nothing were shared)" if alone != steps else ""
     return (
         f"{counted(len(plan.runs), 'run', 'runs')} on "
         f"{counted(len(plan.trajectories), 'trajectory', 'trajectories')}, "
         f"{len(plan.runs) - len(plan.open_runs)} done; at most {steps:,} steps are left in both "
-        f"passes together ({alone:,} if nothing were shared){from_store}"
+        f"passes together{unshared}{from_store}"
     )
 
 
@@ -127,7 +128,8 @@ def plan_notes(plan: Plan, data_root: Path) -> list[str]:
 
 def _growth_note(run: PlannedRun) -> str:
     parts = (
-        f"{run.config.examples_per_step(0, epoch):,} from epoch {epoch} on ({length:,} steps each)"
+        f"{run.config.examples_per_step(0, epoch):,} from epoch {epoch} on "
+        f"({counted(length, 'step', 'steps')} each)"
         for epoch, length in run.calendar.phases
     )
     return f"batch_growth.factor {run.config.batch_growth.factor}: {', '.join(parts)}"
@@ -137,10 +139,10 @@ def _chunk_note(config: RunConfig, data_root: Path) -> str:
     assert config.chunk != "auto", "chosen when the run was planned"
     num_train = config.task.num_train(config, data_root)
     mib = example_bytes(config, data_root) / MIB
-    number = len(chunks(num_train, config.chunk))
+    number = counted(len(chunks(num_train, config.chunk)), "chunk", "chunks")
     return (
         f"batch_size full, {config.model.name} on {config.data.name}: {num_train:,} examples in "
-        f"{number} chunks of at most {config.chunk:,} (an example keeps {mib:.3g} MiB at most, a "
+        f"{number} of at most {config.chunk:,} (an example keeps {mib:.3g} MiB at most, a "
         f"chunk {mib * config.chunk / 1024:.3g} GiB; chunk: auto stays within "
         f"{CHUNK_BYTES / GIB:g} GiB). Batch normalisation sees one chunk at a time: the chunk is "
         "part of the trajectory."

@@ -11,7 +11,8 @@ from sweeps.cli.arguments import Scale, Storage, Variant, app, stored
 from sweeps.cli.output import console, print_table
 
 if TYPE_CHECKING:
-    from analysis.claims.contract import Claim
+    from analysis.claims.contract import Claim, Need
+    from analysis.claims.facts import Facts
     from analysis.verdicts import Verdict
     from sweeps.claims import Offer
 
@@ -91,6 +92,7 @@ def _print_missing(root: Path, data_root: Path, names: list[str], scale: str) ->
     from analysis.claims.registry import CLAIMS
     from analysis.verdicts import Word
     from sweeps.claims import offers
+    from sweeps.progress import counted
 
     settled = {
         verdict.id
@@ -107,7 +109,8 @@ def _print_missing(root: Path, data_root: Path, names: list[str], scale: str) ->
         table.add_row(claim.id, claim.statement, _settlers(claim, found))
     if open_claims:
         print_table(table)
-    judged = f"{len(names)} sweeps in {root}" if names else f"no sweep in {root} yet"
+    sweeps = counted(len(names), "sweep", "sweeps")
+    judged = f"{sweeps} in {root}" if names else f"no sweep in {root} yet"
     console().print(f"{len(settled)} of {len(CLAIMS)} claims settled; {judged}.", soft_wrap=True)
     _print_costs([offer for offer in found if any(_serves(offer, c) for c in open_claims)])
 
@@ -116,13 +119,25 @@ def _settlers(claim: Claim, found: list[Offer]) -> str:
     names = [offer.preset for offer in found if _serves(offer, claim)]
     if names:
         return ", ".join(names)
-    return "none; needs " + "; ".join(need.words for need in claim.all_needs)
+    unmet = [need.words for need in claim.all_needs if not any(_meets(o, need) for o in found)]
+    needs = unmet or [need.words for need in claim.all_needs]
+    return f"none; needs {'; '.join(needs)}"
 
 
 def _serves(offer: Offer, claim: Claim) -> bool:
+    return claim.missing(_facts(offer)) is None
+
+
+def _meets(offer: Offer, need: Need) -> bool:
+    facts = _facts(offer)
+    of_run, of_sweep = need.of_run, need.of_sweep
+    return (of_run is None or any(map(of_run, facts))) and (of_sweep is None or of_sweep(facts))
+
+
+def _facts(offer: Offer) -> list[Facts]:
     from analysis.claims.facts import planned_facts
 
-    return claim.missing([planned_facts(run, run["columns"]) for run in offer.runs]) is None
+    return [planned_facts(run, run["columns"]) for run in offer.runs]
 
 
 def _print_costs(found: list[Offer]) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from analysis.claims.facts import planned_facts
+from analysis.claims.contract import Need
+from analysis.claims.facts import Facts, planned_facts
 from analysis.claims.registry import CLAIMS
 from sweeps.catalogue import preset_names
 from sweeps.claims import columns_of, offer
 from sweeps.cli import app
+from sweeps.cli.claims import _settlers
 from trainables.config import RunConfig
 from trainables.store import Store, write_sealed, write_table
 
@@ -111,4 +114,16 @@ def test_what_is_missing_names_presets_and_their_cost(storage: Path) -> None:
     assert "cifar10-optimizer" in line
     (line,) = (line for line in lines if line.startswith("cifar10-optimizer"))
     assert "cifar10" in line
-    assert any("of 51 claims settled; 1 sweeps" in line for line in lines)
+    assert any("of 51 claims settled; 1 sweep in" in line for line in lines)
+
+
+def test_what_no_preset_has_is_named_and_nothing_else(storage: Path) -> None:
+    about_batches = CLAIMS["C12"]
+    claim = replace(about_batches, needs=(*about_batches.needs, Need("runs on the moon", never)))
+    offered = [offer("quickstart", storage, "smoke")]
+    assert _settlers(about_batches, offered) == "quickstart"
+    assert _settlers(claim, offered) == "none; needs runs on the moon"
+
+
+def never(facts: Facts) -> bool:
+    return False

@@ -84,6 +84,8 @@ def test_the_table_says_what_each_costs_beside_the_training(tmp_path: Path) -> N
     ]
     assert row == ["full_batch", "epoch", "2", "4", "24", "100.0%"]
     assert costs_table(plan_of(tmp_path, ["path", "lags"])) is None
+    _, row = printed(plan_of(tmp_path, ["path", "level_sets"]))
+    assert row[:4] == ["level_sets", "once", "2", "2"]
 
 
 def test_memory_counts_what_the_probes_hold(tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def test_the_plan_says_how_batches_grow(tmp_path: Path) -> None:
         "batch_growth.factor 2: 8 from epoch 0 on (12 steps each), 16 from epoch 1 on (6 steps "
         "each), 32 from epoch 2 on (3 steps each)",
         "batch_growth.factor 3: 8 from epoch 0 on (12 steps each), 24 from epoch 1 on (4 steps "
-        "each), 72 from epoch 2 on (1 steps each)",
+        "each), 72 from epoch 2 on (1 step each)",
     ]
     match = r"ablations\.main: batch_growth: 128 from epoch 1 on is larger than the 96 training"
     with pytest.raises(UserError, match=match):
