@@ -185,7 +185,7 @@ class Server:
             root = self._client.get_run(run_id).info.artifact_uri
             repository = get_artifact_repository(root, tracking_uri=self.uri)
             for path in paths:
-                repository.delete_artifacts(path)
+                repository.delete_artifacts(path)  # type: ignore[no-untyped-call]
 
     @contextmanager
     def failing(self) -> Iterator[None]:
