@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -14,7 +13,7 @@ from analysis.claims import needs, statistics
 from analysis.claims.contract import Claim, Evidence, Measured, Measures
 from analysis.claims.facts import Facts
 from analysis.claims.planting import SEEDS, PlantedRun, jitter, path_steps
-from analysis.claims.rules import each_setting, exp, over_pairs, pairs
+from analysis.claims.rules import each_setting, exp, over_pairs, pairs, replicates
 from analysis.claims.run import Array, ClaimRun
 from analysis.verdicts import Found, Outcome, Word, agreed, all_of, exactly, within
 
@@ -53,13 +52,10 @@ def course(run: ClaimRun) -> Measures:
 
 def seeds_agree(evidence: Evidence) -> Found:
     """In every setting, at every epoch, the seeds' standard deviation is small against the mean."""
-    settings: dict[str, list[Array]] = defaultdict(list)
-    for run in evidence.runs:
-        settings[run.facts.setting].append(run["gamma"])
     worst = {
-        setting: _largest_spread(curves)
-        for setting, curves in settings.items()
-        if len(curves) >= FEWEST_SEEDS
+        setting: _largest_spread([run["gamma"] for run in runs])
+        for setting, runs in replicates(evidence.runs).items()
+        if len(runs) >= FEWEST_SEEDS
     }
     outcome = agreed(
         Outcome.UNDEFINED if math.isnan(value) else exactly(value < MOST_SPREAD)

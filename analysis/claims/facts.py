@@ -25,6 +25,8 @@ class Facts:
     axes: Mapping[str, Any]
     num_steps: int
     steps_per_epoch: int
+    replicate: str = ""
+    """The config without its seeds, and the length, as text: the same for replicates alone."""
     ablations: tuple[str, ...] = ()
     columns: frozenset[str] = frozenset()
     status: str = "done"
@@ -41,7 +43,11 @@ class Facts:
 
     @property
     def setting(self) -> str:
-        """The values of all other axes, and the length: ablations may share axes, not steps."""
+        """The values of all other axes, and the length, in words.
+
+        Ablations may share axes and differ in what they fix: see `rules.replicates` for what holds
+        runs of equal settings apart.
+        """
         return ", ".join(filter(None, [self.setting_without(), f"{self.num_steps} steps"]))
 
     def setting_without(self, *fields: str) -> str:
@@ -74,11 +80,15 @@ def facts_of(
 ) -> Facts:
     """The facts of an entry of a plan's runs, with its manifest once it has one."""
     values = manifest or {}
+    num_steps = int(values.get("num_steps") or planned.get("num_steps") or 0)
+    config = flatten(planned["config"])
+    fixed = sorted((k, repr(v)) for k, v in config.items() if not k.startswith(SEED_FIELDS))
     return Facts(
         run_id=planned["run_id"],
-        options={**flatten(planned["config"]), **flatten(planned["axes"])},
+        options={**config, **flatten(planned["axes"])},
         axes={name: plain_label(value) for name, value in planned["axes"].items()},
-        num_steps=int(values.get("num_steps") or planned.get("num_steps") or 0),
+        replicate=repr((fixed, num_steps)),
+        num_steps=num_steps,
         steps_per_epoch=int(values.get("steps_per_epoch") or planned.get("steps_per_epoch") or 1),
         ablations=tuple(planned.get("ablations", ())),
         columns=frozenset(columns),

@@ -82,7 +82,7 @@ def seeds(number: int) -> Need:
     def enough(runs: Sequence[Facts]) -> bool:
         found: dict[str, set[str]] = defaultdict(set)
         for facts in runs:
-            found[facts.setting].add(facts.seed)
+            found[facts.replicate].add(facts.seed)
         return any(len(each) >= number for each in found.values())
 
     return Need(f"{number} seeds of one setting", of_sweep=enough, replicates=True)

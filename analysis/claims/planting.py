@@ -174,7 +174,7 @@ def _entry(run_id: str, run: PlantedRun) -> dict[str, Any]:
     return {
         "run_id": run_id,
         "trajectory_id": run_id,
-        "config": dict(run.config),
+        "config": {**run.config, **run.axes},
         "ablations": [run.ablation],
         "axes": dict(run.axes),
         "num_steps": run.length,

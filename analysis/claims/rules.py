@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 
@@ -56,11 +56,32 @@ def each_setting(
 
 def over_seeds(runs: Iterable[Measured], value: Value) -> dict[str, Interval]:
     """The interval over the seeds of every setting; runs without a value are left out."""
-    settings: dict[str, list[float]] = defaultdict(list)
+    return {
+        setting: interval_over_seeds([x for x in map(value, group) if math.isfinite(x)])
+        for setting, group in replicates(runs).items()
+    }
+
+
+def replicates(runs: Iterable[Measured]) -> dict[str, list[Measured]]:
+    """The runs that differ in nothing but the seed, by their setting in words.
+
+    Ablations may share axes and levels, and differ in what they fix (task, data, model): their
+    runs are no replicates of each other. Settings of equal words are told apart by the ablation.
+    """
+    groups: dict[str, list[Measured]] = defaultdict(list)
     for run in runs:
-        number = value(run)
-        settings[run.facts.setting] += [number] if math.isfinite(number) else []
-    return {setting: interval_over_seeds(values) for setting, values in settings.items()}
+        groups[run.facts.replicate].append(run)
+    words = Counter(group[0].facts.setting for group in groups.values())
+    found: dict[str, list[Measured]] = {}
+    for group in groups.values():
+        facts = group[0].facts
+        name = facts.setting
+        if words[name] > 1:
+            name = ", ".join([*facts.ablations, *filter(None, [name])])
+        while name in found:
+            name += "'"
+        found[name] = group
+    return found
 
 
 def listed(intervals: dict[str, Interval]) -> str:
