@@ -106,7 +106,7 @@ def real_is_more(evidence: Evidence) -> Found:
     levels = {randomness(run.facts) for run in evidence.runs}
     shares = sorted(level for level in levels if isinstance(level, float))
     others = [*shares[-1:][: len(shares) - 1], *sorted(str(x) for x in levels - set(shares))]
-    if not shares or not others:
+    if 0.0 not in shares or not others:
         return undefined("no run with real data, or none with random.")
     found = {
         other: ratio(
@@ -217,7 +217,7 @@ CLAIMS = (
         id="C47",
         statement="real data matter: gamma is larger with real labels than with random ones",
         source="P1 appendix D",
-        metric="ratio of gamma over null, least over most random labels, and over random inputs",
+        metric="ratio of gamma over null, real over most random labels, and over random inputs",
         rule="passes if every interval lies above 1, fails if one lies below. The null's own "
         "table has 1.",
         threshold="equality",

@@ -50,6 +50,7 @@ def _held_out(run: ClaimRun) -> float:
     batches = table["label"].astype(str).str.startswith("batch")
     kept = run.mask[table["step"].to_numpy(int)]
     gamma = table["gamma"].to_numpy(float)[batches.to_numpy(bool) & kept]
+    gamma = gamma[np.isfinite(gamma)]  # undefined is not positive
     return float((gamma < 0).mean()) if len(gamma) else math.nan
 
 

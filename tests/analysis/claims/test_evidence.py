@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from analysis.cells import ablations_of
 from analysis.claims.facts import facts_of
 from analysis.claims.judging import judge_claims
-from analysis.claims.planting import SEEDS, PlantedRun, jitter, path_steps, planted_sweep
+from analysis.claims.planting import SEEDS, PlantedRun, jitter, labelled, path_steps, planted_sweep
 from analysis.claims.registry import CLAIMS
 from analysis.verdicts import Verdict, Word
 
@@ -51,3 +54,29 @@ def test_a_run_of_two_ablations_stays_with_its_other_seeds() -> None:
     two = facts_of({"run_id": "b", "config": config, "axes": axes, "num_steps": 1}, None, ())
     assert one.replicate == two.replicate
     assert one.setting != two.setting
+
+
+def test_a_band_around_a_negative_mean_is_not_narrow() -> None:
+    signs = (-1.0) ** np.arange(STEPS)
+    runs = [
+        PlantedRun({"seed": seed}, path_steps(STEPS, -0.001 + 0.05 * signs * jitter(seed)))
+        for seed in SEEDS
+    ]
+    found = verdict("C05", runs)
+    assert found.word is Word.REFUTED, found
+
+
+def test_undefined_held_out_gradients_are_not_positive() -> None:
+    runs = CLAIMS["C01"].planted[Word.BEYOND]()
+    undefined = labelled({"gamma": {"batch 0": np.nan}}, STEPS)
+    blank = [replace(run, tables={"held_out": undefined}) for run in runs]
+    assert verdict("C01", blank).word is Word.EXPLAINED
+
+
+def test_labels_that_are_all_noisy_are_not_real_data() -> None:
+    runs = CLAIMS["C47"].planted[Word.BEYOND]()
+    noisy = [
+        replace(run, axes={**run.axes, "data.label_noise": run.axes["data.label_noise"] or 0.4})
+        for run in runs
+    ]
+    assert verdict("C47", noisy).word is Word.INCONCLUSIVE
