@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from analysis.cells import ablations_of
 from analysis.claims.facts import facts_of
@@ -71,6 +72,33 @@ def test_undefined_held_out_gradients_are_not_positive() -> None:
     undefined = labelled({"gamma": {"batch 0": np.nan}}, STEPS)
     blank = [replace(run, tables={"held_out": undefined}) for run in runs]
     assert verdict("C01", blank).word is Word.EXPLAINED
+
+
+def test_zigzag_that_never_comes_at_the_large_rate_did_not_come_earlier_there() -> None:
+    later = CLAIMS["C35"].planted[Word.BEYOND]()
+    smooth = np.full(200, 0.9)
+    runs = [
+        replace(run, steps={**run.steps, "mean_correlation": smooth})
+        if run.axes["learning_rate"] == 0.1
+        else run
+        for run in later
+    ]
+    assert verdict("C35", runs).word is Word.REFUTED
+
+
+def cut(run: PlantedRun, num_steps: int) -> PlantedRun:
+    """The first steps of a run."""
+    tables = {name: table[table["step"] < num_steps] for name, table in run.tables.items()}
+    steps = {name: values[:num_steps] for name, values in run.steps.items()}
+    return replace(run, steps=steps, tables=tables)
+
+
+@pytest.mark.parametrize(("claim_id", "num_steps"), [("C31", 38), ("C34", 40)])
+def test_a_run_that_ends_before_the_turn_refutes_no_turn(claim_id: str, num_steps: int) -> None:
+    runs = CLAIMS[claim_id].planted[Word.BEYOND]()
+    assert verdict(claim_id, runs).word is Word.BEYOND
+    found = verdict(claim_id, [cut(run, num_steps) for run in runs])
+    assert found.word is Word.INCONCLUSIVE, found
 
 
 def test_labels_that_are_all_noisy_are_not_real_data() -> None:
