@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from analysis.cells import ablations_of
+from analysis.claims import performance
 from analysis.claims.facts import facts_of
 from analysis.claims.judging import judge_claims
 from analysis.claims.planting import SEEDS, PlantedRun, jitter, labelled, path_steps, planted_sweep
@@ -72,6 +73,16 @@ def test_undefined_held_out_gradients_are_not_positive() -> None:
     undefined = labelled({"gamma": {"batch 0": np.nan}}, STEPS)
     blank = [replace(run, tables={"held_out": undefined}) for run in runs]
     assert verdict("C01", blank).word is Word.EXPLAINED
+
+
+def test_the_default_mlp_is_not_the_papers() -> None:
+    entry = {"run_id": "a", "axes": {}, "num_steps": 29_640}
+    mlp = {"data": {"name": "cifar10"}, "model": {"name": "mlp"}, "batch_size": 256}
+    assert performance.reported(facts_of({**entry, "config": mlp}, None, ())) is None
+    medium = {**mlp, "model": {"name": "mlp", "hidden": [4096, 4096, 4096]}}
+    cell = performance.reported(facts_of({**entry, "config": medium}, None, ()))
+    assert cell is not None
+    assert cell.value == pytest.approx(59.42)
 
 
 def test_zigzag_that_never_comes_at_the_large_rate_did_not_come_earlier_there() -> None:
