@@ -112,6 +112,31 @@ def test_a_run_that_ends_before_the_turn_refutes_no_turn(claim_id: str, num_step
     assert found.word is Word.INCONCLUSIVE, found
 
 
+def test_change_points_that_are_still_to_be_run_are_not_compared() -> None:
+    runs = CLAIMS["C41"].planted[Word.BEYOND]()
+    first = [
+        run if run.axes["schedule"].get("change_point") in (None, 12) else replace(run, status="?")
+        for run in runs
+    ]
+    first = [replace(run, metrics={}) if run.status == "?" else run for run in first]
+    found = verdict("C41", first)
+    assert found.word is Word.INCONCLUSIVE, found
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.1])
+def test_small_rates_without_warm_up_say_nothing_of_a_large_one(rate: float) -> None:
+    runs = CLAIMS["C51"].planted[Word.BEYOND]()
+    small = [
+        replace(run, config={**run.config, "learning_rate": rate}, status="done")
+        for run in runs
+        if run.status == "diverged"
+    ]
+    assert verdict("C51", [*runs, *small]).word is Word.BEYOND
+    assert verdict("C51", [*small, *(r for r in runs if r.status == "done")]).word is (
+        Word.INCONCLUSIVE
+    )
+
+
 def test_labels_that_are_all_noisy_are_not_real_data() -> None:
     runs = CLAIMS["C47"].planted[Word.BEYOND]()
     noisy = [
