@@ -103,6 +103,12 @@ class Exclusion:
         return f"{text} ({self.reason})" if self.reason else text
 
 
+def rows_of(kept: NDArray[np.bool_]) -> slice | NDArray[np.bool_]:
+    """The same choice as a slice, which copies nothing, where the kept steps are the first ones."""
+    count = int(kept.sum())
+    return slice(count) if kept[:count].all() else kept
+
+
 def default_exclusion(runs: pd.DataFrame) -> Exclusion:
     """The exclusion for one ablation's runs (columns num_steps, steps_per_epoch).
 

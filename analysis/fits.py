@@ -10,7 +10,6 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
 BOOTSTRAP_FROM = 10
@@ -194,6 +193,9 @@ def interval_over_seeds(values: Sequence[float]) -> Interval:
 
 def student_quantile(degrees: float, comparisons: int = 1) -> float:
     """Two-sided 95 % quantile of Student's t, Bonferroni-corrected for several comparisons."""
+    # As long to import as all of numpy, and a curve needs no interval.
+    from scipy.special import stdtrit
+
     return float(stdtrit(degrees, 1 - (1 - CONFIDENCE) / 2 / comparisons))
 
 

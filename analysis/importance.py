@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import fdtrc
 
 from analysis.cells import MEASURES, THREE_TIMES, Ablation
 from analysis.fits import Values
@@ -85,6 +84,9 @@ def _row(
     degrees_left: int,
     exact: bool,
 ) -> dict[str, Any]:
+    # As long to import as all of numpy.
+    from scipy.special import fdtrc
+
     row: dict[str, Any] = {"factor": name, "degrees": degrees}
     if total:
         row["eta_squared"] = squares / total

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import pandas as pd
 
 from analysis.cache import cached, digest_of
@@ -93,19 +94,21 @@ def _reduce(
         return [reduce_run(steps, exclusions[label], length) for label, length in jobs[run_id]]
 
     found = sweep.map_steps(reduce, STEP_COLUMNS, list(jobs))
-    rows, slices, parts = [], [], []
+    rows, places, all_found = [], [], []
     for run_id, reductions in found.items():
         for (label, _), reduction in zip(jobs[run_id], reductions, strict=True):
             place = {"ablation": label, "run_id": run_id}
             rows.append({**place, **reduction.means, "from_epochs": False})
-            slices.append(reduction.slices.assign(**place))
-            parts.append(reduction.parts.assign(**place))
+            places.append(place)
+            all_found.append(reduction)
     rows += _from_epochs(sweep, {r: job for r, job in jobs.items() if r not in found}, exclusions)
     means = pd.DataFrame(rows, columns=["ablation", "run_id", *MEANS, "from_epochs"])
     return {
         "means": means.astype({**KEYS, **dict.fromkeys(MEANS, float), "from_epochs": bool}),
-        "slices": _stacked(slices, ["slice", "gamma", "null_gamma"]),
-        "parts": _stacked(parts, ["part", "x", *PART_NAMES]),
+        "slices": _stacked(
+            places, [one.slices for one in all_found], ["slice", "gamma", "null_gamma"]
+        ),
+        "parts": _stacked(places, [one.parts for one in all_found], ["part", "x", *PART_NAMES]),
     }
 
 
@@ -125,8 +128,13 @@ def _from_epochs(
     return rows
 
 
-def _stacked(tables: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
-    wanted = ["ablation", "run_id", *columns]
+def _stacked(
+    places: list[dict[str, str]], tables: list[pd.DataFrame], columns: list[str]
+) -> pd.DataFrame:
     if not tables:
-        return pd.DataFrame(columns=wanted).astype(KEYS)
-    return pd.concat(tables, ignore_index=True).reindex(columns=wanted)
+        return pd.DataFrame(columns=[*KEYS, *columns]).astype(KEYS)
+    # The places once for all tables: a text column per table costs more than its numbers.
+    lengths = [len(table) for table in tables]
+    keys = {name: np.repeat([place[name] for place in places], lengths) for name in KEYS}
+    stacked = pd.concat(tables, ignore_index=True).reindex(columns=columns)
+    return pd.concat([pd.DataFrame(keys).astype(KEYS), stacked], axis=1)

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import pandas as pd
 
@@ -123,32 +124,40 @@ def decide(rule: Rule, evidence: Evidence) -> list[Found]:
     return [judged(rule, laws, scope) for scope, laws in found.items()]
 
 
-def monotone_share(ablation: Ablation, cells: pd.DataFrame, measure: str) -> float | None:
-    """Share of JUDGED_SLICES in which the seed mean grows from every level to the next.
+def monotone_shares(ablation: Ablation, cells: pd.DataFrame) -> dict[str, float | None]:
+    """Of gamma and its null the share of JUDGED_SLICES in which the seed mean grows with the level.
 
-    None where no slice has a value at every level, or there is one level.
+    It grows if it does from every level to the next. None where no slice has a value at every
+    level, or there is one level.
     """
-    place = cells[["run_id", "level"]]
-    slices = ablation.slices[ablation.slices["slice"].isin(JUDGED_SLICES)].merge(place, on="run_id")
-    if slices.empty or place["level"].nunique() < 2:
-        return None
-    table = slices.pivot_table(index="slice", columns="level", values=measure, aggfunc="mean")
-    table = table.reindex(columns=sorted(place["level"].unique())).dropna()
+    measures = ("gamma", "null_gamma")
+    levels = cells.set_index("run_id")["level"]
+    judged = ablation.slices[ablation.slices["slice"].isin(JUDGED_SLICES)]
+    slices = judged.assign(level=judged["run_id"].map(levels)).dropna(subset=["level"])
+    if slices.empty or levels.nunique() < 2:
+        return dict.fromkeys(measures)
+    means = slices.groupby(["slice", "level"])[list(measures)].mean()
+    return {name: _share_growing(means[name].unstack("level"), levels) for name in measures}
+
+
+def _share_growing(table: pd.DataFrame, levels: pd.Series[Any]) -> float | None:
+    """`table` has a row per slice and a column per level."""
+    table = table.reindex(columns=sorted(levels.unique())).dropna()
     if table.empty:
         return None
     return float((table.diff(axis=1).iloc[:, 1:] > 0).all(axis=1).mean())
 
 
 def _evidence(ablation: Ablation, cells: pd.DataFrame) -> Laws:
-    laws = exponents(cells)
+    laws, growing = exponents(cells), monotone_shares(ablation, cells)
     return Laws(
         label=ablation.label,
         equal_steps=ablation.equal_steps,
         gamma=laws["gamma"],
         null=laws["null_gamma"],
         over_null=laws["gamma_over_null"],
-        gamma_monotone=monotone_share(ablation, cells, "gamma"),
-        null_monotone=monotone_share(ablation, cells, "null_gamma"),
+        gamma_monotone=growing["gamma"],
+        null_monotone=growing["null_gamma"],
     )
 
 

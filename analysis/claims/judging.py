@@ -46,7 +46,9 @@ def _add(found: dict[str, list[Measured]], run: ClaimRun, claims: Iterable[Claim
     values: dict[Callable[[ClaimRun], Measures], Measures] = {}
     for claim in claims:
         if claim.measure not in values:
-            values[claim.measure] = claim.measure(run)
+            # Over a mean of zero a ratio is not finite, and counts as undefined.
+            with np.errstate(divide="ignore", invalid="ignore"):
+                values[claim.measure] = claim.measure(run)
         found.setdefault(claim.id, []).append(Measured(run.facts, values[claim.measure]))
 
 

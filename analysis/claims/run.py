@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.claims.facts import Facts
+from analysis.exclusion import rows_of
 
 Array = NDArray[np.float64]
 Statistic = Literal["mean", "std", "min", "max"]
@@ -63,7 +64,7 @@ class ClaimRun:
     def kept(self, name: str) -> Array:
         """A column at the kept steps, in order."""
         if name not in self._at_kept:
-            self._at_kept[name] = self.steps[name][self.mask]
+            self._at_kept[name] = self.steps[name][rows_of(self.mask)]
         return self._at_kept[name]
 
     @cached_property
@@ -87,7 +88,7 @@ class ClaimRun:
     @cached_property
     def kept_epochs(self) -> NDArray[np.intp]:
         """The numbers of the kept epochs."""
-        return np.unique(self.kept_steps // self.facts.steps_per_epoch)
+        return self.kept_steps[self._epoch_starts] // self.facts.steps_per_epoch
 
     def middle(self, values: Array) -> Array:
         """Of one value per kept epoch those of epochs within 5 to 90 % of the run."""

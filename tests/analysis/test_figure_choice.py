@@ -16,9 +16,9 @@ from analysis import ablations_of, figure, load_sweep
 from analysis.figures import naming
 from analysis.figures.contract import FigureKind
 from analysis.figures.naming import chosen, figure_named, papers
-from analysis.reductions import shares
 from analysis.figures.registry import FIGURES
 from analysis.figures.style import style
+from analysis.reductions import shares
 from analysis.runs import Sweep
 from trainables.store import Store, UserError, read_table, write_table
 

@@ -15,7 +15,15 @@ import pytest
 from analysis import load_sweep
 from analysis.cells import Ablation, ablations_of, parts_of
 from analysis.exclusion import Exclusion
-from analysis.reductions import NUM_PARTS, NUM_SLICES, epoch_means, kept_means, reduce_run
+from analysis.reductions import (
+    NUM_PARTS,
+    NUM_SLICES,
+    epoch_means,
+    kept_means,
+    reduce_run,
+    shares,
+)
+from analysis.runs import AHEAD, read_ahead
 
 Plant = Callable[..., list[Any]]
 Write = Callable[..., Any]
@@ -176,3 +184,30 @@ def test_a_column_that_is_not_kept_in_parts_is_read(
         other[names].sort_values(["run_id", "part"], ignore_index=True),
     )
     assert other["loss_mean"].notna().all()
+
+
+def test_the_predicted_distances_are_the_means_of_the_shares_over_the_kept_steps() -> None:
+    steps = steps_table().assign(rsi=0.3, error_bound=2.0)
+    kept = steps["step"].to_numpy() < NUM_STEPS - PER_EPOCH
+    groups = NUM_PARTS * steps["step"][kept] // NUM_STEPS
+    found = reduced(steps).parts
+    for name, values in shares(steps, kept).items():
+        expected = pd.Series(values[kept]).groupby(groups.to_numpy()).mean()
+        np.testing.assert_allclose(found[f"{name}_mean"], expected, rtol=1e-12)
+
+
+def test_reading_ahead_keeps_the_order_and_passes_errors_on() -> None:
+    names = [str(number) for number in range(20)]
+    assert list(read_ahead(int, names)) == [(name, int(name)) for name in names]
+    ahead = read_ahead(int, ["1", "2", "x", "3"])
+    assert [next(ahead), next(ahead)] == [("1", 1), ("2", 2)]
+    with pytest.raises(ValueError, match="'x'"):
+        next(ahead)
+
+
+def test_reading_ahead_stays_a_few_tables_ahead() -> None:
+    read: list[str] = []
+    ahead = read_ahead(read.append, [str(number) for number in range(20)])
+    next(ahead)
+    ahead.close()
+    assert len(read) <= AHEAD + 1

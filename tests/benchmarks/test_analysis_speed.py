@@ -6,7 +6,9 @@ import itertools
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,18 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.benchmarks.harness import print_table, run_python
+from geometry.probes.registry import PROBES
+from tests.benchmarks.harness import NUM_THREADS, OPTPATH, print_table, run_python
+from trainables.config import RunConfig
+from trainables.length import Calendar
 from trainables.store import Store, write_sealed, write_table
-from trainables.tables import epochs_table, step_columns, steps_table
+from trainables.tables import (
+    COMMON_COLUMNS,
+    NULL_COLUMNS,
+    epochs_table,
+    step_columns,
+    steps_table,
+)
 
 pytestmark = pytest.mark.benchmark
 
@@ -26,8 +37,18 @@ NUM_RUNS = int(os.environ.get("OPTPATH_BENCHMARK_RUNS", "1000"))
 NUM_STEPS = 30_000
 BATCHES, RATES = (32, 64, 128, 256, 512), (0.01, 0.02, 0.05, 0.1)
 NUM_TRAIN = 45_000
-WITHOUT = ("weight_decay", "preconditioned")
-"""Columns of probes that a default run does not have begin so."""
+MEASURED_BY_DEFAULT = {
+    column.name
+    for columns in (
+        COMMON_COLUMNS,
+        NULL_COLUMNS,
+        *(PROBES[probe.name].columns for probe in RunConfig().all_probes()),
+    )
+    for column in columns
+}
+"""Columns of a run with the probes that a config has where it names none."""
+ALL_COLUMNS = os.environ.get("OPTPATH_BENCHMARK_COLUMNS") == "all"
+"""True: every column that a steps table can have; the limits are for those of a default run."""
 
 MEASURED = """
 import json, resource, sys, time
@@ -73,12 +94,23 @@ def test_a_thousand_runs(storage: Path, tmp_path: Path) -> None:
         total = sum(spent[key] for key in ("import", "runs", "work"))
         figures = [*(spent[key] for key in ("import", "runs", "work")), total, spent["GiB"]]
         rows.append([name, *(f"{value:.2f}" for value in figures), limit])
+    rows.append(
+        ["optpath figure", "", "", "", f"{typed_figure(storage, tmp_path):.2f}", "", "< 3 s"]
+    )
     print_table(
         f"{NUM_RUNS:,} runs of {NUM_STEPS:,} steps (limits: 1,000 runs, two cores)",
         ["what", "import [s]", "runs table [s]", "itself [s]", "in all [s]", "peak [GiB]", "limit"],
         rows,
         "Each row is a process of its own. The runs table's own limit is 2 s.",
     )
+
+
+def typed_figure(storage: Path, tmp_path: Path) -> float:
+    """Seconds of the command, its start included."""
+    start = time.perf_counter()
+    arguments = ["figure", "gamma", "thousand", "--storage", storage, "--output", tmp_path]
+    run_python(["-c", OPTPATH, *arguments], tmp_path)
+    return time.perf_counter() - start
 
 
 def write_store(store: Store, num_runs: int) -> None:
@@ -94,8 +126,13 @@ def write_store(store: Store, num_runs: int) -> None:
     }  # fmt: skip
     write_sealed(store.sweep("thousand").path / "plan.json", plan)
     tables = {batch: _tables(batch) for batch in BATCHES}
-    for entry in planned:
-        _write_run(store, entry, *tables[entry["config"]["batch_size"]])
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        written = [
+            pool.submit(_write_run, store, entry, *tables[entry["config"]["batch_size"]])
+            for entry in planned
+        ]
+    for each in written:
+        each.result()
 
 
 def _planned(run_id: str, seed: int, rate: float, batch: int) -> dict[str, Any]:
@@ -110,7 +147,8 @@ def _planned(run_id: str, seed: int, rate: float, batch: int) -> dict[str, Any]:
 
 def _tables(batch: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     generator = np.random.default_rng(batch)
-    names = [c.name for c in step_columns() if not c.name.startswith(WITHOUT)]
+    known = [column.name for column in step_columns()]
+    names = [name for name in known if ALL_COLUMNS or name in MEASURED_BY_DEFAULT]
     left = (NUM_STEPS - np.arange(NUM_STEPS)) / NUM_STEPS
     level = 0.02 * (batch / 64) ** 0.2 * left**-0.5
     columns = {
@@ -118,7 +156,7 @@ def _tables(batch: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     }
     columns |= {"step": torch.arange(NUM_STEPS), "distance": torch.from_numpy(left**0.5)}
     per_epoch = NUM_TRAIN // batch
-    steps = steps_table("", columns, per_epoch)
+    steps = steps_table("", columns, Calendar.constant(per_epoch))
     evaluations = [
         {"step": 0, "fingerprint": "", "epoch": epoch, "validation_loss": 1.0}
         for epoch in range(-(-NUM_STEPS // per_epoch))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from analysis.cells import ablations_of
 from analysis.claims.contract import Claim, Null
-from analysis.claims.facts import facts_of, planned_facts
+from analysis.claims.facts import Facts, facts_of, planned_facts
 from analysis.claims.judging import (
     Study,
     judge_claims,
@@ -21,7 +22,9 @@ from analysis.claims.judging import (
 )
 from analysis.claims.planting import PlantedRun, planted_sweep
 from analysis.claims.registry import CLAIMS
+from analysis.claims.run import ClaimRun
 from analysis.exclusion import Exclusion
+from analysis.runs import Sweep
 from analysis.verdicts import Verdict, Word
 
 REACHED = [(claim.id, word) for claim in CLAIMS.values() for word in claim.planted]
@@ -48,6 +51,36 @@ def test_planted_data_get_their_word_and_the_null_s_own_table_is_never_beyond_it
         study.ablations = [null_ablation(ablation) for ablation in study.ablations]
         of_the_null = {verdict.word for verdict in verdicts_of(claim, study)}
         assert Word.BEYOND not in of_the_null
+
+
+@pytest.mark.parametrize("claim_id", CLAIMS)
+def test_judged_together_a_claim_gets_the_verdict_that_every_column_alone_gives_it(
+    claim_id: str,
+) -> None:
+    claim = CLAIMS[claim_id]
+    sweep = planted_sweep(next(iter(claim.planted.values()))())
+    ablations = ablations_of(sweep)
+    study = study_of(sweep, ablations, list(CLAIMS.values()))
+    alone = Study(facts=study.facts, ablations=ablations)
+    for facts in filter(claim.serves, study.facts):
+        alone.add(whole_run(sweep, facts, ablations[0].exclusion), [claim])
+    assert alone.data
+    assert list(verdicts_of(claim, study)) == list(verdicts_of(claim, alone))
+
+
+def whole_run(sweep: Sweep, facts: Facts, exclusion: Exclusion) -> ClaimRun:
+    """The run with all that its tables hold, read for one claim."""
+    steps = sweep.source.table(facts.run_id, "steps", None)
+    if steps is None or not facts.usable:
+        return ClaimRun(facts, {}, {}, np.zeros(0, dtype=bool))
+    names = [name.removesuffix(".parquet") for name in sweep.manifests[facts.run_id]["files"]]
+    found = {name: sweep.source.table(facts.run_id, name, None) for name in names}
+    tables = {name: table for name, table in found.items() if table is not None and name != "steps"}
+    distance = steps.get("distance", pd.Series(np.nan, steps.index)).to_numpy(float)
+    lengths = facts.num_steps, facts.steps_per_epoch
+    kept = exclusion.kept_of_run(steps["step"].to_numpy(), distance, *lengths)
+    columns = {str(name): steps[name].to_numpy(float) for name in steps if name != "run_id"}
+    return ClaimRun(facts, columns, tables, kept)
 
 
 def test_every_claim_of_the_list_is_there() -> None:
