@@ -23,7 +23,8 @@ GROWING = {
         21,
         12,
         {
-            "equal-epochs": [118_750, 67_140, 49_590],  # 190 epochs of 625, 312, 156; of 625, 156, 39
+            # 190 epochs of 625 steps; of 625, 312, 156; of 625, 156, 39
+            "equal-epochs": [118_750, 67_140, 49_590],
             "equal-steps": [67_140] * 3,
             "instead-of-decay": [118_750, 67_140],
         },

@@ -187,7 +187,7 @@ def test_stopped_anywhere_it_ends_the_same(tiny: Tiny, store: Store, tmp_path: P
         ({"batch_growth": {"epochs": [1], "factor": 0}}, "greater than or equal to 1, got 0"),
         ({**GROWTH, "batch_size": "full"}, "needs minibatches, and batch_size: full has none"),
         ({**GROWTH, "schedule": "gawu"}, "schedule gawu compares gradients of one batch size"),
-        ({**GROWTH, "probes": ["probe_batches"]}, "probe probe_batches draws batches of one size, and"),
+        ({**GROWTH, "probes": ["probe_batches"]}, "probe_batches draws batches of one size, and"),
         ({**GROWTH, "probes": ["full_batch"]}, "probe full_batch is measured every epoch, and"),
     ],
 )

@@ -96,8 +96,10 @@ def bowl(**options: Any) -> RunConfig:
 
 
 def test_on_a_bowl_both_runs_are_the_closed_form(store: Store, finish: Finish) -> None:
-    """w_t = r^t w_0 and w* = r^T w_0, so l_t = (1 - r^(T-t)) / lambda; the second run's weights
-    shrink by 1 - lambda l_t = r^(T-t) at step t: w_t = r^(sum_{s<t} T - s) w_0."""
+    """l_t = (1 - r^(T-t)) / lambda, r = 1 - eta lambda; then w_t = r^(sum_{s<t} T - s) w_0.
+
+    The first run has w_t = r^t w_0 and w* = r^T w_0; the second shrinks by 1 - lambda l_t.
+    """
     config = bowl(schedule="oracle")
     followed = config.followed()
     assert followed == bowl()
