@@ -74,32 +74,42 @@ def _in_order(keys: Sequence[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
 
 
 def spread(cells: pd.DataFrame, measure: str) -> Spread:
-    """exp(max_l m_l - min_l m_l), m_l = the mean of log measure over the runs of level l.
+    """exp(max_l m_l - min_l m_l), m_l = the effect of level l on log measure.
 
-    Groups (crossed axes) are blocks: their means are taken out first. The interval is Student's t
-    with the variance pooled over all levels, Bonferroni-corrected for the choice of the pair.
-    Runs whose value is not positive have no logarithm and are left out.
+    log measure = m_level + c_group + noise, by least squares: groups (crossed axes) are blocks, so
+    that a level which has no runs in some groups is held against the others within those it is in.
+    The interval is Student's t with the variance pooled over all levels, Bonferroni-corrected for
+    the choice of the pair. Runs whose value is not positive have no logarithm and are left out.
+    Undefined where levels never meet in a group, not even by way of others.
     """
     usable = cells[cells[measure].astype(float) > 0]
-    logs = pd.Series(np.log(usable[measure].to_numpy(float)), index=usable.index)
-    logs = logs - logs.groupby(usable["group"]).transform("mean")
-    by_level = logs.groupby(usable["level"].map(str), sort=False)
-    means, sizes = by_level.mean(), by_level.size()
-    num_levels = len(means)
+    logs = np.log(usable[measure].to_numpy(float))
+    levels = list(dict.fromkeys(usable["level"].map(str)))
+    num_levels = len(levels)
     if num_levels < 2:
         return Spread("", "", None, None, None)
-    top, bottom = str(means.idxmax()), str(means.idxmin())
-    difference = float(means[top] - means[bottom])
-    degrees = len(logs) - num_levels - usable["group"].nunique() + 1
-    if degrees < 1 or sizes.max() < 2:
-        return Spread(top, bottom, math.exp(difference), None, None)
-    residual = logs - usable["level"].map(str).map(means)
-    variance = float((residual**2).sum()) / degrees
+    own = usable["level"].map(str).to_numpy(object)[:, None] == np.array(levels, dtype=object)
+    blocks = pd.get_dummies(usable["group"]).to_numpy(float)
+    design = np.column_stack([own.astype(float), blocks])
+    inverse = np.linalg.pinv(design)
+    effects = inverse @ logs
+    top, bottom = int(effects[:num_levels].argmax()), int(effects[:num_levels].argmin())
+    contrast = np.eye(design.shape[1])[top] - np.eye(design.shape[1])[bottom]
+    rank = int(np.linalg.matrix_rank(design))
+    if rank < num_levels + blocks.shape[1] - 1:
+        return Spread("", "", None, None, None)
+    difference = float(contrast @ effects)
+    degrees = len(logs) - rank
+    names = levels[top], levels[bottom]
+    if degrees < 1 or own.sum(axis=0).max() < 2:
+        return Spread(*names, math.exp(difference), None, None)
+    residual = logs - design @ effects
+    variance = float(residual @ residual) / degrees
     pairs = num_levels * (num_levels - 1) // 2
-    error = math.sqrt(variance * (1 / sizes[top] + 1 / sizes[bottom]))
+    error = math.sqrt(variance) * float(np.linalg.norm(contrast @ inverse))
     half = student_quantile(degrees, pairs) * error
     ends = math.exp(difference - half), math.exp(difference + half)
-    return Spread(top, bottom, math.exp(difference), *ends)
+    return Spread(*names, math.exp(difference), *ends)
 
 
 def optimizer_axis(ablation: Ablation) -> str | None:

@@ -207,3 +207,25 @@ def test_numeric_levels_are_listed_in_ascending_order(
     write(storage, plant("equal-epochs", 0.5, 0.5, batches=(128, 32, 64), epochs=3))
     (ablation,) = ablations_of(load_sweep("planted", storage))
     assert level_table(ablation)["level"].tolist() == [32, 64, 128]
+
+
+def test_levels_without_runs_in_some_groups_are_compared_where_they_meet() -> None:
+    """Adam is 1.5 times SGD; SGD diverged at the larger rates, whose gamma is another."""
+    noise = np.random.default_rng(0)
+    cells = pd.DataFrame(
+        [
+            {"level": level, "group": f"rate {rate}", "gamma": gamma * (1 + rate)}
+            for rate in range(3)
+            for level, effect in (("adam", 1.5), ("sgd", 1.0))
+            for gamma in effect * (1 + 0.01 * noise.standard_normal(3))
+            if rate == 0 or level == "adam"
+        ]
+    )
+    found = spread(cells, "gamma")
+    assert found.low is not None
+    assert found.high is not None
+    assert (found.largest, found.smallest) == ("adam", "sgd")
+    assert found.ratio == pytest.approx(1.5, rel=0.02)
+    assert found.low < 1.5 < found.high < 1.6
+    apart = cells[(cells["level"] == "sgd") | (cells["group"] != "rate 0")]
+    assert spread(apart, "gamma").ratio is None
