@@ -47,7 +47,7 @@ class Surface(Protocol):
 
     @property
     def batch_size(self) -> int:
-        """Examples of a minibatch, b."""
+        """Examples of a minibatch of fixed or held-out examples, b."""
 
     def loss(self, batch: Batch, weights: Tensor) -> Tensor:
         """L_B(w), float64, shape []."""

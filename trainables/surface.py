@@ -54,8 +54,8 @@ class TrajectorySurface:
 
     @property
     def batch_size(self) -> int:
-        """Examples of a minibatch, those of the first epoch where the batch size grows."""
-        return self.trajectory.batch_size(0)
+        """Examples of a fixed minibatch: of an epoch after all growth where the batch size grows."""
+        return self.trajectory.batch_size(self._task.calendar.start(FIXED_EPOCH))
 
     def loss(self, batch: Batch, weights: Tensor) -> Tensor:
         """L_B(w), float64, shape []."""
@@ -163,7 +163,7 @@ def check_probes(config: RunConfig, task: Task) -> None:
         if "held_out" not in probe.batches() or not isinstance(task, ExampleTask):
             continue
         num = task.num_examples("validation")
-        size = config.examples_per_step(task.num_examples("train"))
+        size = config.examples_per_step(task.num_examples("train"), FIXED_EPOCH)
         asked = getattr(probe.typed_options(), "num_batches", 1)
         if asked * size > num:
             raise UserError(

@@ -17,7 +17,7 @@ from trainables.config import RunConfig
 from trainables.errors import UserError
 from trainables.job import Progress
 from trainables.store import Store, StoreDamaged, read_table, write_table
-from trainables.surface import TrajectorySurface
+from trainables.surface import FIXED_EPOCH, TrajectorySurface
 from trainables.trajectory import Trajectory
 from trainables.verify import verify_run
 
@@ -82,6 +82,17 @@ def test_batches_differ_and_never_are_the_trainings_own(tiny: Tiny, trajectory: 
     with torch.no_grad():
         own = {float(task.loss(built.model, step)) for step in range(6)}
     assert len(fixed | fresh | own) == 18
+
+
+def test_the_batch_size_is_that_of_the_fixed_batches_where_batches_grow(
+    tiny: Tiny, trajectory: Build
+) -> None:
+    """It is a factor of the gradient noise scale."""
+    growth = {"epochs": [1, 2], "factor": 2}
+    built = trajectory(tiny(batch_size=8, batch_growth=growth, budget={"epochs": 3}))
+    task: Any = built.task
+    _, labels = task.minibatch(task.calendar.start(FIXED_EPOCH))
+    assert TrajectorySurface(built).batch_size == len(labels) == 32
 
 
 @pytest.mark.parametrize("batch", [Batch("fixed"), FULL], ids=str)
