@@ -19,7 +19,7 @@ def analyze(
     storage: Storage = None,
     tracking_uri: TrackingUri = None,
 ) -> None:
-    """Write trends, figures and report.html, and log them to the sweep's MLflow run."""
+    """Write the report, its figures and tables; on MLflow too."""
     report(*stored(sweep, scale, variant, storage, tracking_uri))
 
 
@@ -43,7 +43,7 @@ def figure(
         Path | None, typer.Option("--output", "-o", help="Folder; else the sweep's figures.")
     ] = None,
 ) -> None:
-    """Draw one figure as PNG and SVG, and write the table behind it as CSV."""
+    """Draw one figure: PNG, SVG, and its table as CSV."""
     from analysis.figures.contract import save_table
     from analysis.figures.naming import chosen, figure_named
     from analysis.runs import load_sweep
@@ -95,7 +95,10 @@ def compare(
         Path | None, typer.Option("--output", "-o", help="All numbers: FILE.parquet or FILE.csv.")
     ] = None,
 ) -> None:
-    """Print which numbers moved from one sweep, or version of the code, to another."""
+    """Print which numbers moved from one sweep to another.
+
+    Two sweeps, or one by two versions of the code, each in a storage of its own.
+    """
     from analysis import compare as compare_sweeps
     from analysis import load_sweep, write_frame
     from sweeps.cli.compared import print_moved

@@ -29,7 +29,9 @@ def claims(
     variant: Variant = None,
     storage: Storage = None,
 ) -> None:
-    """Print the papers' claims, judge a sweep, or say which presets would settle the rest.
+    """Print the papers' claims, or judge a sweep by them.
+
+    --missing says what no sweep has settled yet, which presets would, and what they cost.
 
     With --missing, --scale is that of the presets, and SWEEP a name in the storage (none: all).
     """

@@ -49,7 +49,7 @@ def show(
     scale: Scale = "full",
     variant: Variant = None,
 ) -> None:
-    """Print the resolved spec as YAML; it is itself a valid spec file."""
+    """Print the resolved spec as YAML, itself a valid spec."""
     from sweeps.catalogue import load_spec
     from sweeps.tables import spec_text
 
@@ -65,7 +65,7 @@ def plan(
     storage: Storage = None,
     tuned: Tuned = None,
 ) -> None:
-    """Print every run, what is shared, what is done, steps and memory; starts nothing."""
+    """Print every run and what is left of it; starts nothing."""
     from sweeps.places import places
     from sweeps.tables import costs_table, plan_notes, plan_table, plan_totals
 
@@ -114,7 +114,7 @@ def run(
 def status(
     sweep: Stored, scale: Scale = "full", variant: Variant = None, storage: Storage = None
 ) -> None:
-    """Print every run's state, pass, epoch, remaining time and last error."""
+    """Print every run's state, time left and last error."""
     from sweeps.status import sweep_status
     from sweeps.tables import status_table
 

@@ -34,7 +34,10 @@ def tune(
     gpus_per_run: GpusPerRun = 0.0,
     max_concurrent: MaxConcurrent = None,
 ) -> None:
-    """Search the base's learning rate and more by validation; writes best.yaml for run --from."""
+    """Search learning rate and more by validation.
+
+    The best configuration goes into a file, which `optpath run SWEEP --from FILE` takes.
+    """
     from sweeps.catalogue import load_spec
     from sweeps.places import check_writable, places
     from sweeps.ray_session import Launch, Resources

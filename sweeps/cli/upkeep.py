@@ -23,7 +23,7 @@ from sweeps.cli.output import console, print_table
 def verify(
     sweep: Stored, scale: Scale = "full", variant: Variant = None, storage: Storage = None
 ) -> None:
-    """Re-hash what is stored, and replay one drawn epoch of every finished run."""
+    """Re-hash the files, replay an epoch of every run."""
     from sweeps.verification import verify_sweep
 
     here, name = stored(sweep, scale, variant, storage)
@@ -61,7 +61,7 @@ def ui(
 
 @app.command()
 def doctor(storage: Storage = None, tracking_uri: TrackingUri = None) -> None:
-    """Check versions, devices, data sets, tracking and storage; say what to do."""
+    """Check versions, devices, data, tracking and storage."""
     from sweeps.doctor import examine
     from sweeps.tables import findings_table
 

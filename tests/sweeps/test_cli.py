@@ -241,6 +241,13 @@ def test_no_command_prints_the_help(optpath: Optpath) -> None:
     assert "Usage: optpath" in optpath().out
 
 
+def test_the_help_says_what_every_command_does_in_whole_words(optpath: Optpath) -> None:
+    lines = optpath("--help").lines
+    described = lines[lines.index("Commands:") + 1 :]
+    assert len(described) >= 14
+    assert not [line for line in described if line.endswith("...")]
+
+
 def test_version(optpath: Optpath) -> None:
     try:
         installed = version("optpath")
