@@ -69,7 +69,8 @@ def _write(path: Path, key: str, table: pd.DataFrame) -> None:
     content = pa.Table.from_pandas(table, preserve_index=False)
     content = content.replace_schema_metadata({**(content.schema.metadata or {}), KEY: key})
     sink = pa.BufferOutputStream()
-    pq.write_table(content, sink)
+    # A dictionary of measured numbers is as long as they are, and takes most of the time.
+    pq.write_table(content, sink, use_dictionary=False)
     try:
         write_bytes(path, sink.getvalue().to_pybytes())
     except OSError:

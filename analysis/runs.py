@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -189,7 +189,9 @@ def load_sweep(
     return replace(sweep_from(name, source), cache_folder=source.cache_folder)
 
 
-def read_ahead(read: Callable[[str], T], names: Iterable[str]) -> Iterator[tuple[str, T]]:
+def read_ahead(
+    read: Callable[[str], T], names: Iterable[str]
+) -> Generator[tuple[str, T], None, None]:
     """(name, read(name)) in order, the next AHEAD read by another thread meanwhile.
 
     Reading a table leaves the interpreter free for most of its time.

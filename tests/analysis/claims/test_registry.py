@@ -24,6 +24,7 @@ from analysis.claims.planting import PlantedRun, planted_sweep
 from analysis.claims.registry import CLAIMS
 from analysis.claims.run import ClaimRun
 from analysis.exclusion import Exclusion
+from analysis.reductions import values_of
 from analysis.runs import Sweep
 from analysis.verdicts import Verdict, Word
 
@@ -76,7 +77,7 @@ def whole_run(sweep: Sweep, facts: Facts, exclusion: Exclusion) -> ClaimRun:
     names = [name.removesuffix(".parquet") for name in sweep.manifests[facts.run_id]["files"]]
     found = {name: sweep.source.table(facts.run_id, name, None) for name in names}
     tables = {name: table for name, table in found.items() if table is not None and name != "steps"}
-    distance = steps.get("distance", pd.Series(np.nan, steps.index)).to_numpy(float)
+    distance = values_of(steps, "distance")
     lengths = facts.num_steps, facts.steps_per_epoch
     kept = exclusion.kept_of_run(steps["step"].to_numpy(), distance, *lengths)
     columns = {str(name): steps[name].to_numpy(float) for name in steps if name != "run_id"}
