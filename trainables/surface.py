@@ -54,7 +54,7 @@ class TrajectorySurface:
 
     @property
     def batch_size(self) -> int:
-        """Examples of a fixed minibatch: of an epoch after all growth where the batch size grows."""
+        """Examples of a fixed minibatch: of an epoch after all growth where the batches grow."""
         return self.trajectory.batch_size(self._task.calendar.start(FIXED_EPOCH))
 
     def loss(self, batch: Batch, weights: Tensor) -> Tensor:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from analysis.cells import ablations_of
 from analysis.claims import performance
@@ -15,6 +17,7 @@ from analysis.claims.judging import judge_claims
 from analysis.claims.planting import SEEDS, PlantedRun, jitter, labelled, path_steps, planted_sweep
 from analysis.claims.registry import CLAIMS
 from analysis.verdicts import Verdict, Word
+from geometry import gram
 
 STEPS = 400
 
@@ -144,3 +147,49 @@ def test_labels_that_are_all_noisy_are_not_real_data() -> None:
         for run in runs
     ]
     assert verdict("C47", noisy).word is Word.INCONCLUSIVE
+
+
+NUM_BATCHES, NOISE_OVER_B, NUM_MEASURED = 10, 200.0, 100
+
+
+def noisy_batches(seed: int, batch_size: int) -> pd.DataFrame:
+    """Gram matrices of batches of that noise scale, whose noise has few dimensions, as a table."""
+    draw = torch.Generator().manual_seed(seed)
+    spread = torch.exp(-torch.arange(400, dtype=torch.float64) / 8)
+    shape = (NUM_MEASURED, NUM_BATCHES, 400)
+    noise = torch.randn(shape, generator=draw, dtype=torch.float64) * (spread / spread.sum()).sqrt()
+    mean = torch.nn.functional.normalize(
+        torch.randn(400, generator=draw, dtype=torch.float64), dim=0
+    )
+    batches = noise + mean / NOISE_OVER_B**0.5
+    matrices = batches @ batches.transpose(1, 2)
+    together = gram.averaged_squared(matrices)
+    squared = torch.cat([matrices.diagonal(dim1=1, dim2=2), together], dim=1)
+    names = [f"batch {i}" for i in range(NUM_BATCHES)]
+    names += [f"{i + 1} x b" for i in range(NUM_BATCHES)]
+    scale = gram.noise_scale(matrices, batch_size).repeat_interleave(len(names))
+    return pd.DataFrame(
+        {
+            "step": np.repeat(np.arange(NUM_MEASURED), len(names)),
+            "label": names * NUM_MEASURED,
+            "gradient_norm": squared.clamp(min=0).sqrt().flatten().numpy(),
+            "noise_scale": scale.numpy(),
+        }
+    )
+
+
+def test_noise_that_hides_the_signal_in_many_measurements_is_not_underestimated() -> None:
+    """Gamma of the full gradient is sqrt(1 + B / b) times that of a minibatch, as it should be."""
+    full = pd.DataFrame({"step": [0, 10], "gamma": 0.01 * (1 + NOISE_OVER_B) ** 0.5})
+    runs = [
+        PlantedRun(
+            {"batch_size": 64, "seed": seed},
+            path_steps(STEPS, 0.01 * jitter(seed)),
+            tables={"full_batch": full, "probe_batches": noisy_batches(seed, 64)},
+        )
+        for seed in range(5)
+    ]
+    found = verdict("C44", runs)
+    assert found.word is not Word.REFUTED, found
+    ratio = float(found.evidence.split("b): ")[1].split(" ")[0])
+    assert ratio == pytest.approx(1, rel=0.3)
