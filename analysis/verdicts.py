@@ -94,9 +94,19 @@ def exact_word(data: Found) -> Word:
 
 
 def outcomes_in_words(on_data: Outcome, on_null: Outcome, data: str = "the measurement") -> str:
-    """Both outcomes in a clause."""
-    too = " too" if on_data is on_null else ""
-    return f"{data} {on_data.value} the rule, the null {on_null.value} it{too}"
+    """Both outcomes in a clause whose subject is the claim."""
+    if on_data is on_null:
+        return f"{_CLAIM[on_data]} {data}, {_TOO[on_data]} for the null model"
+    return f"{_CLAIM[on_data]} {data}, {_CLAIM[on_null]} the null model"
+
+
+_CLAIM = {
+    Outcome.PASS: "holds for",
+    Outcome.FAIL: "does not hold for",
+    Outcome.OPEN: "is not settled for",
+    Outcome.UNDEFINED: "has no value for",
+}
+_TOO = dict.fromkeys(Outcome, "nor") | {Outcome.PASS: "and"}
 
 
 def within(interval: Interval, low: float | None, high: float | None) -> Outcome:

@@ -47,7 +47,7 @@ def test_equal_epochs_alone_can_never_be_beyond_the_null(
 ) -> None:
     write(storage, plant("equal-epochs", 0.5, 0.5, spread=0.01))
     found = verdicts(storage)
-    assert "equal-epochs: gamma passes the rule, the null passes it too" in found[0].why
+    assert "equal-epochs: holds for gamma, and for the null model" in found[0].why
     assert [verdict.word for verdict in found] == [Word.EXPLAINED, Word.EXPLAINED]
     assert "nothing can be beyond the null" in found[0].why
 
