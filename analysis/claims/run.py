@@ -180,15 +180,17 @@ def _unrelated(steps: Mapping[str, Array], draws: np.random.Generator) -> dict[s
 def _by_group(values: Array, starts: NDArray[np.intp], how: Statistic) -> Array:
     if not len(values):
         return np.empty(0)
-    known = np.where(np.isfinite(values), values, math.nan)
+    fine, lengths = np.isfinite(values), np.diff(starts, append=len(values))
+    known, filled, counts = values, values, lengths.astype(float)
+    if not fine.all():
+        known, filled = np.where(fine, values, math.nan), np.where(fine, values, 0.0)
+        counts = np.add.reduceat(fine.astype(float), starts)
+        counts[counts == 0] = math.nan
     if how in ("min", "max"):
         extreme = np.fmin if how == "min" else np.fmax
         return np.asarray(extreme.reduceat(known, starts), dtype=float)
-    counts = np.add.reduceat(np.isfinite(known).astype(float), starts)
-    counts[counts == 0] = math.nan
-    means = np.add.reduceat(np.nan_to_num(known), starts) / counts
+    means = np.add.reduceat(filled, starts) / counts
     if how == "mean":
         return np.asarray(means, dtype=float)
-    lengths = np.diff(starts, append=len(values))
     squares = np.nan_to_num((known - np.repeat(means, lengths)) ** 2)
     return np.asarray(np.sqrt(np.add.reduceat(squares, starts) / counts), dtype=float)

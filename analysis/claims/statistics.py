@@ -61,7 +61,8 @@ def rank_correlation(x: Array, y: Array) -> float:
     fine = np.isfinite(x) & np.isfinite(y)
     if fine.sum() < FEWEST or np.ptp(x[fine]) == 0 or np.ptp(y[fine]) == 0:
         return math.nan
-    return float(stats.spearmanr(x[fine], y[fine]).statistic)
+    # What scipy's spearmanr computes, without the p-value, which takes it ten times as long.
+    return float(np.corrcoef(stats.rankdata(x[fine]), stats.rankdata(y[fine]))[0, 1])
 
 
 def monotony(values: Array) -> float:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import spearmanr
 
 from analysis.cells import ablations_of
+from analysis.claims import statistics
 from analysis.claims.contract import Claim, Null
 from analysis.claims.facts import Facts, facts_of, planned_facts
 from analysis.claims.judging import (
@@ -154,3 +157,27 @@ def test_a_planned_run_is_asked_for_what_it_will_measure() -> None:
     need = CLAIMS["C31"].missing([facts])
     assert need is not None
     assert "mean_correlation" in need.words
+
+
+def test_the_rank_correlation_is_scipy_s_bit_for_bit() -> None:
+    generator = np.random.default_rng(2)
+    x, y = generator.integers(0, 9, 40).astype(float), generator.normal(size=40)
+    y[[3, 7]] = np.nan
+    fine = np.isfinite(y)
+    assert statistics.rank_correlation(x, y) == spearmanr(x[fine], y[fine]).statistic
+
+
+@pytest.mark.parametrize("hole", [None, slice(3, 5), slice(10, 20)])
+@pytest.mark.parametrize("how", ["mean", "std", "min", "max"])
+def test_epochs_are_those_of_a_group_by_with_and_without_undefined_steps(
+    how: Any, hole: slice | None
+) -> None:
+    gamma = np.random.default_rng(1).normal(size=57)
+    if hole is not None:
+        gamma[hole] = np.nan
+    facts = Facts("r", {}, {}, num_steps=57, steps_per_epoch=10)
+    run = ClaimRun(facts, {"gamma": gamma}, {}, np.arange(57) < 50)
+    groups = pd.Series(gamma[:50]).groupby(np.arange(50) // 10)
+    expected = groups.std(ddof=0) if how == "std" else getattr(groups, how)()
+    np.testing.assert_allclose(run.by_epoch("gamma", how), expected, rtol=1e-12)
+    assert run.kept_epochs.tolist() == [0, 1, 2, 3, 4]
