@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.cells import MEASURES, Ablation
 from analysis.claims import needs
-from analysis.claims.contract import Claim, Evidence
+from analysis.claims.contract import Claim, Evidence, Measured
 from analysis.claims.planting import SEEDS, PlantedRun, jitter, path_steps
 from analysis.fits import PowerLaw
 from analysis.trends import exponents
@@ -26,6 +26,8 @@ FLAT = MAX_WIDTH / 2
 """An exponent below this does not count as growth: less than half the width asked for."""
 MONOTONE_SHARE = 0.9
 """Share of the slices of training in which gamma must grow with every level [1]; ours, untuned."""
+KINDS = ("task", "data", "model", "optimizer")
+"""What twins at equal epochs and at equal steps have in common; budget and learning rate differ."""
 JUDGED_SLICES = range(1, 18)
 """The twentieths of a run that lie in its 5 % to 90 %."""
 JUDGED = "training's 5-90 %"
@@ -75,13 +77,33 @@ def is_square_root(law: PowerLaw, monotone: float | None) -> Outcome:
     return Outcome.PASS if low > 0 and high - low < MAX_WIDTH else Outcome.OPEN
 
 
-def batch_evidence(ablations: Iterable[Ablation]) -> dict[str, list[Laws]]:
-    """Evidence per group: an ablation and its equal-steps twin meet where their groups agree."""
-    found: dict[str, list[Laws]] = {}
+def batch_evidence(
+    ablations: Iterable[Ablation], runs: Sequence[Measured] = ()
+) -> dict[str, list[Laws]]:
+    """Evidence per scope: an ablation and its equal-steps twin meet where their groups agree.
+
+    They are twins if they train the same network on the same data with the same optimizer.
+    Ablations that do not are judged apart, each under its own name.
+    """
+    found: dict[tuple[str, frozenset[tuple[str, str]]], list[Laws]] = {}
     for ablation in ablations:
+        fixed = _fixed(ablation, runs)
         for group, cells in ablation.cells.groupby("group", sort=False):
-            found.setdefault(str(group), []).append(_evidence(ablation, cells))
-    return found
+            found.setdefault((str(group), fixed), []).append(_evidence(ablation, cells))
+    apart = len({fixed for _, fixed in found}) > 1
+    return {
+        ", ".join([*(laws.label for laws in evidence if apart), *([group] if group else [])]): (
+            evidence
+        )
+        for (group, _), evidence in found.items()
+    }
+
+
+def _fixed(ablation: Ablation, runs: Sequence[Measured]) -> frozenset[tuple[str, str]]:
+    """What all runs of an ablation share of task, data, network and optimizer."""
+    own = [run.facts.options for run in runs if ablation.label in run.facts.ablations]
+    options = [{(k, repr(v)) for k, v in each.items() if k.startswith(KINDS)} for each in own]
+    return frozenset(set.intersection(*options)) if options else frozenset()
 
 
 def judged(rule: Rule, evidence: Sequence[Laws], scope: str = "") -> Found:
@@ -119,7 +141,8 @@ def judged(rule: Rule, evidence: Sequence[Laws], scope: str = "") -> Found:
 def decide(rule: Rule, evidence: Evidence) -> list[Found]:
     """One finding per group of the batch-size ablations."""
     found = batch_evidence(
-        a for a in evidence.ablations if a.compared == "batch_size" and not a.cells.empty
+        (a for a in evidence.ablations if a.compared == "batch_size" and not a.cells.empty),
+        evidence.runs,
     )
     return [judged(rule, laws, scope) for scope, laws in found.items()]
 

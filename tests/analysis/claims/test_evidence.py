@@ -12,6 +12,7 @@ import torch
 
 from analysis.cells import ablations_of
 from analysis.claims import performance
+from analysis.claims.batch_size import runs as batch_runs
 from analysis.claims.facts import facts_of
 from analysis.claims.judging import judge_claims
 from analysis.claims.planting import SEEDS, PlantedRun, jitter, labelled, path_steps, planted_sweep
@@ -193,3 +194,23 @@ def test_noise_that_hides_the_signal_in_many_measurements_is_not_underestimated(
     assert found.word is not Word.REFUTED, found
     ratio = float(found.evidence.split("b): ")[1].split(" ")[0])
     assert ratio == pytest.approx(1, rel=0.3)
+
+
+def test_a_gamma_that_is_undefined_at_most_steps_is_not_almost_always_positive() -> None:
+    gamma = np.full(STEPS, np.nan)
+    gamma[:5] = 0.05
+    runs = [PlantedRun({"seed": seed}, path_steps(STEPS, gamma)) for seed in SEEDS]
+    assert verdict("C01", runs).word is Word.INCONCLUSIVE
+
+
+def test_the_batch_law_of_one_network_says_nothing_of_another() -> None:
+    """A ResNet's gamma does not grow with the batch size; that of an MLP at equal steps does."""
+    resnet, mlp = ({"model": {"name": name}} for name in ("resnet18", "mlp"))
+    runs = [replace(run, config=resnet) for run in batch_runs("of resnets", 0.0, 0.0)]
+    runs += [replace(run, config=mlp) for run in batch_runs("of mlps", 0.5, 0.0, steps=60)]
+    sweep = planted_sweep(runs)
+    found = judge_claims(sweep, ablations_of(sweep), [CLAIMS["C13"]])
+    assert {verdict.scope: verdict.word for verdict in found} == {
+        "of resnets": Word.REFUTED,
+        "of mlps": Word.BEYOND,
+    }
