@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from trainables.store import UserError
+
 CONFIDENCE = 0.95
 BOOTSTRAP_FROM = 10
 """Seeds from which on the interval is a bootstrap: below, a percentile bootstrap's 95 % covers too
@@ -113,6 +115,9 @@ def fit_power_law(table: pd.DataFrame, x: str, y: str, seed: str = "seed") -> Po
     Student's t below 10 seeds and a seeded percentile bootstrap of their mean from 10 on. A cell
     whose x or y is not positive or undefined has no logarithm: it is left out, and `excluded` says
     so.
+
+    Raises:
+        UserError: no such column (lists those there are), or one that holds no numbers.
     """
     groups, left_out = _per_seed(table, x, y, seed, positive=True)
     fits = {name: least_squares(np.log(a), np.log(b)) for name, (a, b) in groups.items()}
@@ -212,7 +217,7 @@ def _per_seed(
     table: pd.DataFrame, x: str, y: str, seed: str, *, positive: bool = False
 ) -> tuple[dict[str, tuple[Values, Values]], tuple[str, ...]]:
     """Of every seed that has two levels of x: x and y; and in words what was left out."""
-    values = table[[x, y]].to_numpy(float)
+    values = np.stack([_numbers(table, x), _numbers(table, y)], axis=1)
     names, which = np.unique(table[seed].astype(str).to_numpy(object), return_inverse=True)
     levels = len(np.unique(values[:, 0]))
     left_out: list[str] = []
@@ -228,6 +233,17 @@ def _per_seed(
         if found >= 2:
             groups[name] = cells[fine, 0], cells[fine, 1]
     return groups, tuple(left_out)
+
+
+def _numbers(table: pd.DataFrame, name: str) -> Values:
+    try:
+        return table[name].to_numpy(float)
+    except KeyError:
+        columns = ", ".join(map(str, table.columns))
+        raise UserError(f"no column '{name}'; there are: {columns}") from None
+    except (TypeError, ValueError):
+        words = f"column '{name}' holds no numbers; compare() compares its levels"
+        raise UserError(words) from None
 
 
 def _complaint(who: str, x: str, a: float, y: str, b: float) -> str:

@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 
 from analysis import fit_power_law
+from analysis.fits import fit_line, rank_correlation
 from analysis.trends import interval_over_seeds
+from trainables.store import UserError
 
 
 def cells(exponents: list[float], levels: tuple[int, ...] = (16, 32, 64)) -> pd.DataFrame:
@@ -26,6 +28,16 @@ def test_exact_power_law_is_recovered() -> None:
     assert law.exponent == pytest.approx(0.5, abs=1e-12)
     assert law.prefactor == pytest.approx(0.3, rel=1e-12)
     assert law.bounds == pytest.approx((0.5, 0.5), abs=1e-12)
+
+
+def test_a_column_that_is_not_there_or_holds_no_numbers_is_named() -> None:
+    table = cells([0.5]).assign(optimizer="sgd")
+    with pytest.raises(UserError, match="no column 'gama'; there are: seed, b, gamma, optimizer"):
+        fit_power_law(table, "b", "gama")
+    with pytest.raises(UserError, match=r"'optimizer' holds no numbers; compare\(\)"):
+        fit_line(table, "optimizer", "gamma")
+    with pytest.raises(UserError, match="no column 'rho'"):
+        rank_correlation(table, "b", "rho")
 
 
 def test_least_squares_matches_numpy_on_noisy_cells() -> None:
