@@ -27,7 +27,8 @@ class Finding:
     """One thing that was examined; `advice` says what to type or install where it is not ok."""
 
     name: str
-    ok: bool
+    ok: bool | None
+    """None where nothing is wrong and nothing there: a data set that nobody fetched."""
     detail: str
     advice: str = ""
 
@@ -116,7 +117,7 @@ def _data_sets(root: Path) -> Iterator[Finding]:
             data = member()
             sizes = data.resolved(root).sizes(root)
         except UserError as error:
-            yield Finding(f"data {name}", True, "not here", str(error))
+            yield Finding(f"data {name}", None, "not here", str(error))
         else:
             detail = f"{sizes.train} training, {sizes.validation} validation, {sizes.test} test"
             yield Finding(f"data {name}", True, detail)

@@ -175,12 +175,14 @@ def status_table(runs: Sequence[RunStatus]) -> Table:
     return table
 
 
+_MARKS = {True: Text("ok", "green"), False: Text("!!", "red"), None: Text("--", "dim")}
+
+
 def findings_table(findings: Sequence[Finding]) -> Table:
     """One line per thing examined."""
     table = _table("", "checked", "found", "to do")
     for finding in findings:
-        mark = Text("ok", "green") if finding.ok else Text("!!", "red")
-        table.add_row(mark, finding.name, finding.detail, finding.advice or "-")
+        table.add_row(_MARKS[finding.ok], finding.name, finding.detail, finding.advice or "-")
     return table
 
 

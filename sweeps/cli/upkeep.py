@@ -67,4 +67,4 @@ def doctor(storage: Storage = None, tracking_uri: TrackingUri = None) -> None:
 
     findings = examine(storage, tracking_uri)
     print_table(findings_table(findings))
-    raise typer.Exit(EXIT_FAILED if any(not finding.ok for finding in findings) else 0)
+    raise typer.Exit(EXIT_FAILED if any(finding.ok is False for finding in findings) else 0)

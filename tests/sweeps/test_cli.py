@@ -385,7 +385,7 @@ def test_doctor_says_what_is_missing_and_makes_nothing(optpath: Optpath, tmp_pat
     found = {line.split()[1]: line for line in result.lines[1:] if line.startswith("ok")}
     assert {"python", "ray", "mlflow", "torch", "devices", "storage", "tracking"} <= found.keys()
     assert re.search("ok +data digits +1500 training", result.out)
-    assert re.search("data cifar10 +not here .*OPTPATH_DOWNLOAD=1", result.out)
+    assert re.search("-- +data cifar10 +not here .*OPTPATH_DOWNLOAD=1", result.out)
     assert list(tmp_path.iterdir()) == []
 
 
