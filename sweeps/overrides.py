@@ -78,7 +78,7 @@ def _check_key(key: str) -> None:
         analysis = [f"analysis.exclude.{field}" for field in Exclude.model_fields]
         analysis.append("analysis.matrix_epochs")
         near = get_close_matches(key, [*config_keys(), *own, *analysis])
-        known = near or [name for name in (*config_keys(), *own) if "." not in name]
+        known = near or sorted({name for name in (*config_keys(), *own) if "." not in name})
         raise UserError(f"{WHERE}: unknown key '{key}'; {nearest(key, known)}")
     check_key(key, WHERE)
 

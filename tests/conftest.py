@@ -16,7 +16,8 @@ from trainables.config import RunConfig
 from trainables.store import Store, write_sealed, write_table, write_yaml
 from trainables.tables import step_columns
 
-NUM_THREADS = torch.get_num_threads()
+NUM_THREADS = 1
+"""Two processes test at a time (pyproject.toml); more threads than cores wait for each other."""
 EVALUATIONS = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 
 

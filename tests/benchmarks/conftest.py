@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,13 @@ import torch
 from tests.benchmarks.harness import NUM_THREADS
 from trainables.config import RunConfig
 from trainables.environment import make_deterministic
+
+
+@pytest.fixture(autouse=True)
+def _alone(request: pytest.FixtureRequest) -> None:
+    """Refuse to time beside other tests."""
+    if request.node.get_closest_marker("benchmark") and "PYTEST_XDIST_WORKER" in os.environ:
+        pytest.fail("timings need the machine alone: pytest -m benchmark -s -n 0", pytrace=False)
 
 
 @pytest.fixture(params=["cpu", *(["cuda"] if torch.cuda.is_available() else [])])

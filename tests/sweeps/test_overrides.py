@@ -122,7 +122,7 @@ BAD_OVERRIDES = [
     ("batch_size", r"'batch_size' is no key=value; write it like batch_size=32"),
     ("batch_size=", r"batch_size has no value"),
     ("batchsize=8", r"unknown key 'batchsize'; did you mean batch_size"),
-    ("xyz=8", r"unknown key 'xyz'; known: ablations, batch_size, budget, chunk, data, "),
+    ("xyz=8", r"unknown key 'xyz'; known: ablations, batch_growth, batch_size, budget, chunk, "),
     ("optimizer.weigth_decay=0", r"unknown key .* did you mean optimizer.weight_decay"),
     ("learning_rate=fast", r"learning_rate.base: .*number.*got 'fast'"),
     ("batch_size=[]", r"batch_size: an empty axis"),

@@ -46,8 +46,8 @@ def test_budgets_share_a_trajectory_and_schedules_that_see_the_budget_do_not(
 def test_probes_share_a_trajectory_and_a_run_without_reference_has_no_replay(
     tmp_path: Path,
 ) -> None:
-    grid = {"probes": [["path"], []], "seed": [0]}
-    plan = make_plan(spec_of(tmp_path, grid=grid), NOWHERE, num_train=thousand)
+    spec = spec_of(tmp_path, grid={"probes": [["path"], []]}, seeds=[0])
+    plan = make_plan(spec, NOWHERE, num_train=thousand)
     (trajectory,) = plan.trajectories
     assert len(trajectory.runs) == 2
     alone = plan.with_states({}).runs[1]
