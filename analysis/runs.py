@@ -160,6 +160,8 @@ class Sweep:
 
 
 _PLACE = ("step", "epoch")
+READERS = 2
+"""Threads that read; ours: with one, the epochs of 1,000 runs take longer."""
 AHEAD = 3
 """Tables that wait to be reduced: enough for a reader that is now faster, now slower."""
 
@@ -192,11 +194,11 @@ def load_sweep(
 def read_ahead(
     read: Callable[[str], T], names: Iterable[str]
 ) -> Generator[tuple[str, T], None, None]:
-    """(name, read(name)) in order, the next AHEAD read by another thread meanwhile.
+    """(name, read(name)) in order, the next AHEAD read by other threads meanwhile.
 
     Reading a table leaves the interpreter free for most of its time.
     """
-    with ThreadPoolExecutor(max_workers=1) as reader:
+    with ThreadPoolExecutor(max_workers=READERS) as reader:
         waiting: deque[tuple[str, Future[T]]] = deque()
         try:
             for name in names:

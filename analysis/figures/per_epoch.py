@@ -28,6 +28,7 @@ NULLS = {"gamma": "null_gamma"}
 """Column of the null model of a quantity, where it is not null_<quantity>."""
 SYMBOLS = {
     "gamma": "gamma = cos(G_t, w_t - w*)",
+    "mean_correlation": "mean gradient correlation",
     "distance": "distance ||w_t - w*||",
     "rsi": "RSI [1 / learning rate]",
     "error_bound": "error bound [1 / learning rate]",
