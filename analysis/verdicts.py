@@ -6,11 +6,11 @@ is at most explained by the null.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
-from analysis.fits import Interval, interval_over_seeds
+from analysis.fits import Interval
 
 
 class Word(StrEnum):
@@ -124,11 +124,6 @@ def within(interval: Interval, low: float | None, high: float | None) -> Outcome
         return Outcome.FAIL
     inside = (low is None or first > low) and (high is None or last < high)
     return Outcome.PASS if inside else Outcome.OPEN
-
-
-def values_within(values: Sequence[float], low: float | None, high: float | None) -> Outcome:
-    """`within`, of the interval over one value per seed."""
-    return within(interval_over_seeds(values), low, high)
 
 
 def all_of(outcomes: Iterable[Outcome]) -> Outcome:
