@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -12,7 +13,7 @@ from matplotlib.lines import Line2D
 from analysis.cells import Ablation
 from analysis.figures.contract import FigureKind
 from analysis.figures.style import CATEGORIES, NULL_GREY, name_axes, stacked_grid
-from analysis.figures.trajectories import MAX_RUNS, Shown, course_of, shown_runs
+from analysis.figures.trajectories import MAX_RUNS, Shown, course_of, first_tables, stacked
 from analysis.runs import Sweep
 
 COLUMNS = ("run_id", "title", "quantity", "x", "value")
@@ -38,12 +39,9 @@ def views_of(sweep: Sweep, ablations: Sequence[Ablation]) -> pd.DataFrame:
 
     x is the (fractional) epoch. Sharpness and its limit where they were measured.
     """
-    found: list[pd.DataFrame] = []
-    for run in shown_runs(ablations):
-        table = _trajectory(sweep, run)
-        if table is not None and len(found) < MAX_RUNS:
-            found.append(table.assign(run_id=run.run_id, title=run.full_title)[list(COLUMNS)])
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(COLUMNS))
+    found = first_tables(ablations, partial(_trajectory, sweep))
+    own = [table.assign(run_id=run.run_id, title=run.full_title) for run, table in found]
+    return stacked(own, COLUMNS)
 
 
 def draw_views(table: pd.DataFrame) -> Figure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -13,7 +14,7 @@ from matplotlib.lines import Line2D
 from analysis.cells import Ablation
 from analysis.figures.contract import FigureKind
 from analysis.figures.style import NULL_GREY, grid, level_colours, name_axes
-from analysis.figures.trajectories import MAX_RUNS, course_of, shown_runs
+from analysis.figures.trajectories import MAX_RUNS, course_of, first_tables, stacked
 from analysis.runs import Sweep
 
 COLUMNS = ("ablation", "run_id", "title", "x", "mean_correlation", "learning_rate")
@@ -27,15 +28,13 @@ def overlaid(sweep: Sweep, ablations: Sequence[Ablation]) -> pd.DataFrame:
 
     Empty unless some trajectory's learning rate changes: then there is a schedule to draw.
     """
-    found: list[pd.DataFrame] = []
-    for run in shown_runs(ablations):
-        course = course_of(sweep, run, ["mean_correlation", "learning_rate"])
-        if course is not None and len(found) < MAX_RUNS:
-            about = {"ablation": run.ablation, "run_id": run.run_id, "title": run.title}
-            found.append(course.assign(**about)[list(COLUMNS)])
-    if not any(course["learning_rate"].nunique() > 1 for course in found):
-        return pd.DataFrame(columns=list(COLUMNS))
-    return pd.concat(found, ignore_index=True)
+    read = partial(course_of, sweep, columns=["mean_correlation", "learning_rate"])
+    found = [
+        course.assign(ablation=run.ablation, run_id=run.run_id, title=run.title)
+        for run, course in first_tables(ablations, read)
+    ]
+    changes = any(course["learning_rate"].nunique() > 1 for course in found)
+    return stacked(found if changes else [], COLUMNS)
 
 
 def draw_overlaid(table: pd.DataFrame) -> Figure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,7 +13,14 @@ from analysis.cells import Ablation
 from analysis.figures.contract import FigureKind
 from analysis.figures.heat_map import chosen_starts, draw_matrix, lagged_values, matrix_rows
 from analysis.figures.style import CATEGORIES, NULL_GREY
-from analysis.figures.trajectories import MAX_RUNS, Shown, course_of, matrix_epochs, shown_runs
+from analysis.figures.trajectories import (
+    MAX_RUNS,
+    Shown,
+    course_of,
+    first_tables,
+    matrix_epochs,
+    stacked,
+)
 from analysis.runs import Sweep
 
 COLUMNS = ("run_id", "title", "part", "epoch", "row", "column", "value")
@@ -32,14 +40,9 @@ def windows_of(sweep: Sweep, ablations: Sequence[Ablation]) -> pd.DataFrame:
     part `loss` or `mean_correlation`: the value at a (fractional) epoch; part `matrix`: an entry
     of the window that begins at that epoch. Epochs count from 0, the paper's from 1.
     """
-    found: list[pd.DataFrame] = []
-    for run in shown_runs(ablations):
-        table = _trajectory(sweep, run)
-        if table is not None and len(found) < MAX_RUNS:
-            found.append(table.assign(run_id=run.run_id, title=run.full_title))
-    if not found:
-        return pd.DataFrame(columns=list(COLUMNS))
-    return pd.concat(found, ignore_index=True)[list(COLUMNS)]
+    found = first_tables(ablations, partial(_trajectory, sweep))
+    own = [table.assign(run_id=run.run_id, title=run.full_title) for run, table in found]
+    return stacked(own, COLUMNS)
 
 
 def draw_windows(table: pd.DataFrame) -> Figure:

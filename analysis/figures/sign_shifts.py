@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from analysis.cells import Ablation
 from analysis.figures.contract import FigureKind
 from analysis.figures.heat_map import chosen_starts, draw_matrix, lagged_values, matrix_rows
 from analysis.figures.style import grid
-from analysis.figures.trajectories import MAX_RUNS, Shown, matrix_epochs, shown_runs
+from analysis.figures.trajectories import MAX_RUNS, Shown, first_tables, matrix_epochs, stacked
 from analysis.runs import Sweep
 
 COLUMNS = ("run_id", "title", "quantity", "epoch", "row", "column", "value")
@@ -29,14 +30,9 @@ def sign_shifts_of(sweep: Sweep, ablations: Sequence[Ablation]) -> pd.DataFrame:
 
     The sign shift of a gradient with itself is 0. `epoch` is that at which the window begins.
     """
-    found: list[pd.DataFrame] = []
-    for run in shown_runs(ablations):
-        table = _matrices(sweep, run)
-        if table is not None and len(found) < MAX_RUNS:
-            found.append(table.assign(run_id=run.run_id, title=run.full_title))
-    if not found:
-        return pd.DataFrame(columns=list(COLUMNS))
-    return pd.concat(found, ignore_index=True)[list(COLUMNS)]
+    found = first_tables(ablations, partial(_matrices, sweep))
+    own = [table.assign(run_id=run.run_id, title=run.full_title) for run, table in found]
+    return stacked(own, COLUMNS)
 
 
 def draw_sign_shifts(table: pd.DataFrame) -> Figure:

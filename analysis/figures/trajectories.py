@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,21 @@ def shown_runs(ablations: Sequence[Ablation]) -> list[Shown]:
             shown = Shown(run_id, levels, ablation.label, str(cell["seed"]), *lengths)
             found.setdefault(run_id, shown)
     return list(found.values())
+
+
+def first_tables(
+    ablations: Sequence[Ablation], table_of: Callable[[Shown], pd.DataFrame | None]
+) -> Iterator[tuple[Shown, pd.DataFrame]]:
+    """The first MAX_RUNS trajectories that have a table, each with it; no further one is read."""
+    tables = ((run, table_of(run)) for run in shown_runs(ablations))
+    return islice(((run, table) for run, table in tables if table is not None), MAX_RUNS)
+
+
+def stacked(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    """Those columns of the tables, one below the other; without any table, no rows."""
+    if not tables:
+        return pd.DataFrame(columns=list(columns))
+    return pd.concat(tables, ignore_index=True)[list(columns)]
 
 
 def course_of(sweep: Sweep, run: Shown, columns: Sequence[str]) -> pd.DataFrame | None:
