@@ -1,53 +1,24 @@
-"""Both passes on tiny real trainings: exact replays, shared budgets, divergence, the lock."""
+"""Both passes on tiny real trainings: exact replays, what tables hold, divergence."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any
 
-import pandas as pd
 import pytest
 import torch
-from torch import Tensor, nn
 
 from geometry import path
 from geometry.columns import COMMON_COLUMNS, NULL_COLUMNS
 from geometry.probes.registry import PROBES
-from trainables import passes
+from tests.trainables.finished import Finish, Tiny, columns, epochs, manifest, steps
 from trainables.config import RunConfig
-from trainables.errors import UserError
-from trainables.job import Progress, drive
-from trainables.models.contract import ModelConfig
-from trainables.models.registry import MODELS
 from trainables.passes import is_settled
-from trainables.record import ReferenceRecord, ReplayDiverged
-from trainables.reference import CHECKPOINT, load_record
-from trainables.store import Folder, Store, StoreDamaged, read_table, read_tensors
+from trainables.reference import CHECKPOINT
+from trainables.store import Store, read_table, read_tensors
 from trainables.tables import step_columns
-
-Tiny = Callable[..., RunConfig]
-Finish = Callable[..., list[Progress]]
-
-
-def steps(store: Store, run_id: str = "a") -> pd.DataFrame:
-    return read_table(store.run(run_id).path / "steps.parquet")
-
-
-def epochs(store: Store, run_id: str = "a") -> pd.DataFrame:
-    return read_table(store.run(run_id).path / "epochs.parquet")
-
-
-def manifest(folder: Folder) -> dict[str, Any]:
-    values = folder.manifest()
-    assert values is not None
-    return values
-
-
-def columns(table: pd.DataFrame) -> dict[str, Tensor]:
-    return {name: torch.tensor(table[name].to_numpy()) for name in table if name != "run_id"}
 
 
 def test_the_replay_is_exact_and_the_run_is_sealed(
@@ -212,116 +183,6 @@ def test_metrics_and_regime_come_from_the_reference_pass(
     assert "test_loss" not in metrics  # digits has no test split: missing stays missing
 
 
-# -- Shared budgets ---------------------------------------------------------------------------
-
-
-BUDGETS: dict[str, dict[str, int]] = {
-    "short": {"epochs": 3},
-    "partial": {"steps": 7},
-    "long": {"epochs": 5},
-}
-
-
-@pytest.fixture
-def budgets(tiny: Tiny) -> dict[str, RunConfig]:
-    """Runs of one trajectory: ending where no evaluation is due, inside an epoch, without w*."""
-    configs = {name: tiny(budget=b, evaluate_every_epochs=2) for name, b in BUDGETS.items()}
-    direct = tiny(budget={"steps": 4}, evaluate_every_epochs=2, probes=["preconditioner"])
-    return {**configs, "direct": direct}
-
-
-def run_files(store: Store, run_id: str) -> dict[str, bytes]:
-    folder = store.run(run_id).path
-    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.parquet"))}
-
-
-def sealed_values(store: Store, run_id: str) -> dict[str, Any]:
-    return {k: v for k, v in manifest(store.run(run_id)).items() if k != "seconds"}
-
-
-@pytest.fixture
-def separate(
-    budgets: dict[str, RunConfig], tmp_path: Path, finish: Finish
-) -> dict[str, tuple[dict[str, bytes], dict[str, Any]]]:
-    """Files and manifest of every run, each computed in a store of its own."""
-    results = {}
-    for name, config in budgets.items():
-        alone = Store(tmp_path / f"alone-{name}")
-        finish(alone, **{name: config})
-        results[name] = run_files(alone, name), sealed_values(alone, name)
-    return results
-
-
-def assert_same_as_separate(
-    store: Store, separate: dict[str, tuple[dict[str, bytes], dict[str, Any]]]
-) -> None:
-    for name, (files, sealed) in separate.items():
-        assert run_files(store, name) == files, name
-        assert sealed_values(store, name) == sealed, name
-    store.trajectory("t").check_files()
-
-
-def test_runs_that_share_a_trajectory_equal_separate_ones(
-    budgets: dict[str, RunConfig],
-    separate: dict[str, tuple[dict[str, bytes], dict[str, Any]]],
-    store: Store,
-    finish: Finish,
-) -> None:
-    progress = finish(store, **budgets)
-    assert_same_as_separate(store, separate)
-    assert max(p.step for p in progress if p.phase == "reference") == 15
-    assert sum(p.phase == "replay" for p in progress) == 6, "one replay for all"
-
-
-@pytest.mark.parametrize(
-    "order",
-    [
-        ("short", "partial", "long", "direct"),
-        ("long", "partial", "direct", "short"),
-        ("direct", "long", "short", "partial"),
-    ],
-)
-def test_a_trajectory_is_extended_in_any_order(
-    budgets: dict[str, RunConfig],
-    separate: dict[str, tuple[dict[str, bytes], dict[str, Any]]],
-    store: Store,
-    finish: Finish,
-    order: tuple[str, ...],
-) -> None:
-    for name in order:
-        finish(store, **{name: budgets[name]})
-        store.trajectory("t").check_files()
-    assert_same_as_separate(store, separate)
-    record = load_record(store.trajectory("t"))
-    assert record is not None
-    assert [end.step for end in record.ends] == [4, 7, 9, 15]
-
-
-def test_a_longer_budget_goes_on_where_the_shorter_ended(
-    budgets: dict[str, RunConfig], store: Store, finish: Finish
-) -> None:
-    finish(store, short=budgets["short"])
-    progress = finish(store, long=budgets["long"])
-    assert [p.step for p in progress if p.phase == "reference"] == [12, 15]
-
-
-def test_a_covered_small_budget_beside_a_new_middle_one_stays_within_its_own_steps(
-    tiny: Tiny, store: Store, finish: Finish
-) -> None:
-    finish(store, tiny_end=tiny(budget={"steps": 2}), long=tiny(budget={"epochs": 3}))
-    direct = tiny(budget={"steps": 2}, probes=["preconditioner"])
-    finish(store, direct=direct, middle=tiny(budget={"steps": 7}))
-    assert len(steps(store, "direct")) == 2
-    assert len(steps(store, "middle")) == 7
-
-
-def test_what_is_done_is_not_done_again(tiny: Tiny, store: Store, finish: Finish) -> None:
-    finish(store, a=tiny())
-    before = {p: p.stat().st_mtime_ns for p in store.root.rglob("*.*")}
-    assert finish(store, a=tiny()) == []
-    assert {p: p.stat().st_mtime_ns for p in store.root.rglob("*.*")} == before
-
-
 def test_a_run_that_needs_no_reference_has_no_replay(
     tiny: Tiny, store: Store, finish: Finish
 ) -> None:
@@ -334,9 +195,6 @@ def test_a_run_that_needs_no_reference_has_no_replay(
     assert table["preconditioned_inner"].to_numpy() == pytest.approx(
         table["preconditioned_norm"].to_numpy() ** 2
     )
-
-
-# -- Divergence -------------------------------------------------------------------------------
 
 
 def test_a_training_that_diverges_is_recorded_with_its_step(
@@ -367,157 +225,3 @@ def test_a_budget_that_ends_before_the_divergence_is_done(
     assert manifest(store.run("long"))["status"] == "diverged"
     assert manifest(store.run("short"))["status"] == "done"
     assert len(steps(store, "short")) == 1
-
-
-class Unseeded(nn.Module):
-    """Dropout that draws from a generator of its own, which nobody seeds."""
-
-    generator = torch.Generator()
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        return hidden * (torch.rand(hidden.shape, generator=self.generator) < 0.9)
-
-
-class UnseededConfig(ModelConfig):
-    """A network that cannot be replayed."""
-
-    name: ClassVar[str] = "unseeded"
-
-    def build(self, input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
-        inputs = torch.Size(input_shape).numel()
-        return nn.Sequential(nn.Flatten(), Unseeded(), nn.Linear(inputs, num_outputs))
-
-
-def assert_marked(store: Store) -> None:
-    sealed = manifest(store.run("a"))
-    assert (sealed["status"], sealed["replay_exact"]) == ("replay_diverged", False)
-    assert not list(store.run("a").path.glob("*.parquet")), "it must have no tables"
-    assert not is_settled(store, "a"), "it must be tried again"
-
-
-def test_randomness_that_is_not_counter_based_is_found_out(
-    tiny: Tiny, store: Store, finish: Finish, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(MODELS, "unseeded", UnseededConfig)
-    with pytest.raises(ReplayDiverged, match="by the end of epoch 0"):
-        finish(store, a=tiny(model="unseeded"))
-    assert_marked(store)
-
-
-@pytest.mark.parametrize("budget", [{"epochs": 3}, {"steps": 4}])
-def test_a_nudged_replay_is_found_out_at_the_next_epoch_end_or_budget_end(
-    tiny: Tiny,
-    store: Store,
-    finish: Finish,
-    monkeypatch: pytest.MonkeyPatch,
-    budget: dict[str, int],
-) -> None:
-    def nudged(trajectory: Any, *args: Any) -> Iterator[int]:
-        for step in drive(trajectory, *args):
-            yield step
-            if step == 3:
-                first = trajectory.flat.weights[:1]
-                first.copy_(torch.nextafter(first, first + 1))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(passes, "drive", nudged)
-        with pytest.raises(ReplayDiverged, match="by the end of epoch 1") as caught:
-            finish(store, a=tiny(budget=budget), b=tiny(budget={"steps": 3}))
-    assert caught.value.epoch == 1
-    assert_marked(store)
-    assert manifest(store.run("b"))["status"] == "done", "it ended before the nudge"
-    finish(store, a=tiny(budget=budget))
-    assert manifest(store.run("a"))["status"] == "done"
-    assert (store.run("a").path / "steps.parquet").is_file()
-
-
-def reseal(folder: Folder, change: Callable[[dict[str, Any]], None]) -> None:
-    values = manifest(folder)
-    files = list(values.pop("files"))
-    del values["store_version"]
-    change(values)
-    folder.write_manifest(values, files)
-
-
-def test_another_recorded_fingerprint_is_found_out(
-    tiny: Tiny, store: Store, finish: Finish
-) -> None:
-    finish(store, other=tiny())
-
-    def change(values: dict[str, Any]) -> None:
-        values["record"]["epochs"][1]["fingerprint"] = "0" * 64
-
-    reseal(store.trajectory("t"), change)
-    with pytest.raises(ReplayDiverged, match=r"epoch 1: weights .* had 000000000000"):
-        finish(store, a=tiny(probes=["path"]))
-    assert_marked(store)
-
-
-def test_another_reference_is_found_out(tiny: Tiny, store: Store, finish: Finish) -> None:
-    finish(store, other=tiny())
-    file = store.trajectory("t").path / "references/9.safetensors"
-    content = bytearray(file.read_bytes())
-    content[-5] ^= 1
-    file.write_bytes(content)
-    with pytest.raises(StoreDamaged, match=r"9\.safetensors: damaged"):
-        finish(store, a=tiny(probes=["path"]))
-
-
-# -- The lock and the environment -------------------------------------------------------------
-
-
-def test_a_locked_trajectory_is_left_alone(
-    tiny: Tiny, store: Store, finish: Finish, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = store.trajectory("t")
-    monkeypatch.setattr(Folder.lock.__wrapped__, "__defaults__", (0.05,))  # type: ignore[attr-defined]
-    with folder.lock():
-        with pytest.raises(UserError, match="in use by another process"):
-            finish(store, a=tiny())
-        assert not folder.manifest_path.exists()
-    finish(store, a=tiny())
-
-
-def change_environment(folder: Folder) -> None:
-    def change(values: dict[str, Any]) -> None:
-        values["record"]["environment"]["torch"] = "1.0"
-
-    reseal(folder, change)
-    (folder.path / CHECKPOINT).unlink()
-
-
-def test_what_another_environment_computed_is_redone_and_says_so(
-    tiny: Tiny, store: Store, finish: Finish
-) -> None:
-    finish(store, a=tiny())
-    change_environment(store.trajectory("t"))
-    progress = finish(store, b=tiny(probes=["path"]))
-    assert [p.step for p in progress if p.phase == "reference"] == [3, 6, 9]
-    record = load_record(store.trajectory("t"))
-    assert isinstance(record, ReferenceRecord)
-    assert record.redone_because is not None
-    assert "'torch': '1.0'" in record.redone_because
-    assert manifest(store.run("b"))["status"] == "done"
-
-
-def test_another_content_of_the_data_is_another_reference_pass(
-    tiny: Tiny, store: Store, finish: Finish
-) -> None:
-    finish(store, a=tiny())
-
-    def change(values: dict[str, Any]) -> None:
-        values["record"]["data_digest"] = "other"
-
-    reseal(store.trajectory("t"), change)
-    (store.trajectory("t").path / CHECKPOINT).unlink()
-    finish(store, b=tiny(probes=["path"]))
-    record = load_record(store.trajectory("t"))
-    assert record is not None
-    assert record.redone_because == "the data set's content changed"
-
-
-def test_the_recorded_thread_count_is_kept(tiny: Tiny, store: Store, finish: Finish) -> None:
-    finish(store, num_threads=1, a=tiny(budget={"epochs": 1}))
-    finish(store, num_threads=2, b=tiny(budget={"epochs": 2}))
-    assert torch.get_num_threads() == 1
-    assert manifest(store.run("b"))["environment"]["num_threads"] == 1
