@@ -32,7 +32,11 @@ TABLE = [
     ("imagenet-model", "full", None, 18, 18, {5004}, {900_720}, {0.1}),
     ("imagenet-model", "full", "resnet18-3", 9, 9, {5004}, {900_720}, {0.1}),
     ("imagenet-model", "full", "max-lr-0.075", 18, 18, {5004}, {900_720}, {0.075}),
+    ("imagenet-model", "full", "max-lr-1e-3", 18, 18, {5004}, {900_720}, {0.001}),
+    ("imagenet-model", "full", "weight-decay-1e-4", 18, 18, {5004}, {900_720}, {0.1}),
+    ("imagenet-model", "full", "budgets-90-180", 36, 36, {5004}, {450_360, 900_720}, {0.1}),
     ("imagenet-resnet50", "full", None, 3, 3, {5004}, {900_720}, {0.1}),
+    ("imagenet-resnet50", "full", "text-setting", 3, 3, {5004}, {900_720}, {0.001}),
     ("imagenet-mobilenet", "full", None, 3, 3, {5004}, {900_720}, {0.1}),
     (
         "imagenet-batch-size",
@@ -51,7 +55,11 @@ TABLE = [
     ("imagenet-model", "smoke", None, 12, 12, {7}, {140}, {0.1}),
     ("imagenet-model", "smoke", "resnet18-3", 6, 6, {7}, {140}, {0.1}),
     ("imagenet-model", "smoke", "max-lr-0.075", 12, 12, {7}, {140}, {0.075}),
+    ("imagenet-model", "smoke", "max-lr-1e-3", 12, 12, {7}, {140}, {0.001}),
+    ("imagenet-model", "smoke", "weight-decay-1e-4", 12, 12, {7}, {140}, {0.1}),
+    ("imagenet-model", "smoke", "budgets-90-180", 24, 24, {7}, {70, 140}, {0.1}),
     ("imagenet-resnet50", "smoke", None, 2, 2, {7}, {140}, {0.1}),
+    ("imagenet-resnet50", "smoke", "text-setting", 2, 2, {7}, {140}, {0.001}),
     ("imagenet-mobilenet", "smoke", None, 2, 2, {7}, {140}, {0.1}),
     (
         "imagenet-batch-size",
@@ -113,7 +121,8 @@ def test_a_plan_has_the_runs_and_steps_of_the_table(
     used = {config.learning_rate.at(config.examples_per_step(0)) for config in configs}
     assert sorted(used) == pytest.approx(sorted(rates), rel=1e-4)
     for config in configs:
-        assert (config.optimizer.name, config.optimizer.weight_decay) == ("momentum", 1e-6)
+        decay = 1e-4 if variant in ("weight-decay-1e-4", "text-setting") else 1e-6
+        assert (config.optimizer.name, config.optimizer.weight_decay) == ("momentum", decay)
         assert config.schedule.name == ("warmup_cosine" if "imagenet" in name else "constant")
 
 

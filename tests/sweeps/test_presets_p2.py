@@ -123,6 +123,12 @@ MINIBATCHES = [
         )
     ),
     *(
+        Row("gawu-vs-wu", variant, "paper", "resnet18", "cifar10", 5000, runs, 1000, 0.001,
+            schedule, RES18)
+        for variant in ("plain-exponential", "warm-up-in-epochs")
+        for schedule, runs in (("gawu", 3), ("wu", 9))
+    ),
+    *(
         Row("gawu-vs-wu", None, "without-warm-up", "resnet18", "cifar10", 5000, 3, 1000, rate,
             schedule, RES18)
         for schedule in ("constant", "warmup_cosine")
