@@ -54,7 +54,7 @@ def anova(y: Values, factors: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]
     MSE) / (SS_total + MSE) [1], the same without what chance alone would give (may be below 0);
     degrees of freedom; f_value, p_value (undefined without a residual). Pairs of factors interact
     where all their combinations have values; a factor called seed is a block and interacts with
-    none. A term without degrees of freedom of its own is left out. The last row is the residual.
+    none. A term without degrees of freedom of its own is left out, the residual, the last row, too.
     In a balanced design the shares add up to 1. Source: Langsrud 2003 (type II), Olejnik and Algina
     2003 (omega squared).
     """
@@ -71,6 +71,8 @@ def anova(y: Values, factors: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]
         squares, degrees = without[0] - with_it[0], with_it[1] - without[1]
         if degrees:
             rows.append(_row(name, squares, degrees, total, error, degrees_left, exact))
+    if degrees_left == 0:
+        return rows
     share = everything[0] / total if total else float("nan")
     return [*rows, {"factor": RESIDUAL, "eta_squared": share, "degrees": degrees_left}]
 
@@ -105,7 +107,7 @@ def _rows(ablation: Ablation, measure: str) -> list[dict[str, Any]]:
     if cells["seed"].nunique() > 1:
         factors["seed"] = cells["seed"].to_numpy(str)
     factors = {name: values for name, values in factors.items() if len(np.unique(values)) > 1}
-    if not factors:
+    if not factors.keys() - {"seed"}:  # one factor alone would have all of the variance
         return []
     found = anova(np.log(cells[measure].to_numpy(float)), factors)
     notes = "; ".join(_notes(ablation, len(cells), [row["factor"] for row in found], factors))
@@ -120,6 +122,8 @@ def _notes(
         yield f"{left_out} runs without a logarithm left out"
     if len(ablation.missing):
         yield f"{len(ablation.missing)} planned runs missing: the design is not balanced"
+    if RESIDUAL not in found:
+        yield "as many terms as runs: nothing is left to tell a factor from chance"
     for factor in factors:
         if factor not in found:
             yield f"{factor} cannot be told apart from the others"

@@ -75,6 +75,7 @@ def test_a_factor_that_goes_with_another_has_no_row_of_its_own() -> None:
 
 def test_without_a_residual_there_is_no_f() -> None:
     found = anova(np.array([1.0, 2.0, 4.0]), {"a": np.array(["x", "y", "z"])})
+    assert [row["factor"] for row in found] == ["a"]
     assert "f_value" not in found[0]
     assert found[0]["eta_squared"] == pytest.approx(1.0)
     assert math.isnan(found[0]["omega_squared"])
@@ -123,3 +124,16 @@ def test_one_seed_leaves_no_chance_between_seeds(storage: Path, write: Write, pl
     write(storage, plant("equal-epochs", 0.5, 0.5, seeds=(0,), epochs=3))
     table = importance_table(ablations_of(load_sweep("planted", storage)))
     assert "one seed: the residual is not chance between seeds" in table["notes"].iloc[0]
+
+
+def test_seeds_alone_are_no_factor_to_be_weighed(storage: Path, write: Write, plant: Plant) -> None:
+    write(storage, plant("seeds", 0.5, 0.5, batches=(64,), epochs=3), axes=("seed",))
+    assert importance_table(ablations_of(load_sweep("planted", storage))).empty
+
+
+def test_as_many_terms_as_runs_is_said(storage: Path, write: Write, plant: Plant) -> None:
+    runs = plant("equal-epochs", 0.5, 0.5, batches=(64, 128), seeds=(0,), epochs=3)
+    write(storage, runs)
+    table = importance_table(ablations_of(load_sweep("planted", storage)))
+    assert set(table["factor"]) == {"batch_size"}
+    assert "as many terms as runs" in table["notes"].iloc[0]
