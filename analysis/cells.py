@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.exclusion import Exclusion, exclusion_for, run_lengths
+from analysis.exclusion import Exclusion, exclusion_for
+from analysis.lengths import growth_of, run_lengths
 from analysis.reduced import Reduced, reduced
 from analysis.reductions import part_means, values_of
 from analysis.runs import Sweep
@@ -46,11 +47,12 @@ class Ablation:
 
     `cells` has one row per usable run: run_id, seed (text), level (value of the compared axis),
     group (values of the other, crossed axes as text), one column per axis, num_steps,
-    steps_per_epoch, num_kept, num_undefined, num_negative, the columns of MEASURES and those of
-    STRAIGHTNESS. `slices` has one row per run and twentieth of the run: run_id, slice, gamma,
-    null_gamma. `parts` has one row per run and fiftieth of it that has kept steps: run_id, part, x
-    (the middle of its kept steps), and for every drawn column c and its null c_mean, c_low, c_high.
-    `missing` has one row per planned run that does not count: run_id, status, one column per axis.
+    steps_per_epoch, growth (of the batches), num_kept, num_undefined, num_negative, the columns of
+    MEASURES and those of STRAIGHTNESS. `slices` has one row per run and twentieth of the run:
+    run_id, slice, gamma, null_gamma. `parts` has one row per run and fiftieth of it that has kept
+    steps: run_id, part, x (the middle of its kept steps), and for every drawn column c and its null
+    c_mean, c_low, c_high. `missing` has one row per planned run that does not count: run_id,
+    status, one column per axis.
     """
 
     label: str
@@ -130,11 +132,10 @@ def parts_of(sweep: Sweep, ablation: Ablation, columns: Sequence[str]) -> pd.Dat
     lengths = run_lengths(ablation.cells)
 
     def reduce(run_id: str, steps: pd.DataFrame) -> pd.DataFrame:
-        num_steps, steps_per_epoch = lengths[run_id]
         step, distance = steps["step"].to_numpy(), values_of(steps, "distance")
-        kept = ablation.exclusion.kept_of_run(step, distance, num_steps, steps_per_epoch)
+        kept = ablation.exclusion.kept_of_run(step, distance, lengths[run_id])
         values = {name: values_of(steps, name)[kept] for name in columns}
-        return part_means(step[kept], values, num_steps).assign(run_id=run_id)
+        return part_means(step[kept], values, lengths[run_id].num_steps).assign(run_id=run_id)
 
     found = sweep.map_steps(reduce, [*columns, "distance"], list(lengths))
     return pd.concat(list(found.values()), ignore_index=True) if found else pd.DataFrame()
@@ -170,7 +171,11 @@ def _ablations(sweep: Sweep) -> list[Ablation]:
     runs = {label: _runs_of(sweep, label, about) for label, about in plans.items()}
     options = sweep.plan.get("analysis") or {}
     exclusions = {
-        label: exclusion_for(runs[label], about.get("analysis") or options)
+        label: exclusion_for(
+            runs[label],
+            about.get("analysis") or options,
+            imagenet=_is_imagenet(sweep, runs[label]["run_id"]),
+        )
         for label, about in plans.items()
     }
     found = reduced(sweep, runs, exclusions)
@@ -184,7 +189,16 @@ def _runs_of(sweep: Sweep, label: str, about: Mapping[str, Any]) -> pd.DataFrame
     seeds = [axis for axis in about["axes"] if axis.startswith(SEED_FIELDS)]
     runs = sweep.in_ablation(label).reset_index(drop=True)
     seed = runs[seeds].astype(str).agg(", ".join, axis=1) if seeds else "default"
-    return runs[["run_id", "num_steps", "steps_per_epoch", *_axes(about)]].assign(seed=seed)
+    configs = {run["run_id"]: run["config"] for run in sweep.plan["runs"]}
+    growth = [growth_of(configs[run_id]) for run_id in runs["run_id"]]
+    columns = ["run_id", "num_steps", "steps_per_epoch", *_axes(about)]
+    return runs[columns].assign(growth=growth, seed=seed)
+
+
+def _is_imagenet(sweep: Sweep, run_ids: Iterable[str]) -> bool:
+    own = set(run_ids)
+    configs = (run["config"] for run in sweep.plan["runs"] if run["run_id"] in own)
+    return {(config.get("data") or {}).get("name") for config in configs} == {"imagenet"}
 
 
 def _axes(about: Mapping[str, Any]) -> list[str]:

@@ -11,8 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.lengths import Length, run_lengths
 from trainables.store import UserError
 
+IMAGENET_END = 25 / 180
+"""P1 appendix C: in the last 25 of ImageNet's 180 epochs the distance left is negligible, and
+figures 1 and 2 leave them out [1]; of another budget the same share."""
 MAX_SHARE = 0.25
 """At most this share of a run is left out by default [1]; ours, untuned."""
 FALLBACK_FRACTION = 0.1
@@ -46,27 +50,27 @@ class Exclusion:
             if getattr(self, name) >= 1:
                 raise UserError(f"exclude.{name}: a share below 1, got {getattr(self, name)}")
 
-    def num_kept(self, num_steps: int, steps_per_epoch: int) -> int:
+    def num_kept(self, length: Length) -> int:
         """Leading steps of a run that the three range rules keep, in [0, num_steps]."""
-        num_epochs = math.ceil(num_steps / steps_per_epoch)
+        num_steps = length.num_steps
         ends = [
             num_steps,
-            num_steps - math.ceil(self.last_fraction * num_steps),
+            # of 180 epochs 25/180 are 25, whatever the product's last bit says
+            num_steps - math.ceil(self.last_fraction * num_steps - 1e-6),
             num_steps - self.last_steps,
         ]
         if self.last_epochs:
-            ends.append((num_epochs - self.last_epochs) * steps_per_epoch)
+            ends.append(length.start(length.num_epochs - self.last_epochs))
         return max(0, min(ends))
 
     def kept_of_run(
         self,
         step: NDArray[np.int64],
         distance: NDArray[np.float64],
-        num_steps: int,
-        steps_per_epoch: int,
+        length: Length,
     ) -> NDArray[np.bool_]:
         """True for the steps of one run that stay; `distance` is ‖w_t - w*‖ at each of them."""
-        mask = step < self.num_kept(num_steps, steps_per_epoch)
+        mask = step < self.num_kept(length)
         if self.distance_floor and len(step):
             start = distance[step == 0].sum() if (step == 0).any() else np.nan
             mask &= ~(distance < self.distance_floor * start)
@@ -75,17 +79,16 @@ class Exclusion:
     def kept(self, steps: pd.DataFrame, runs: pd.DataFrame) -> pd.Series[bool]:
         """True for the rows of a steps table that stay.
 
-        `runs` has run_id, num_steps and steps_per_epoch of every run in `steps`; a distance floor
-        needs the column distance.
+        `runs` has every run in `steps`, as `run_lengths` reads it; a distance floor needs the
+        column distance.
         """
         lengths = run_lengths(runs)
         mask = pd.Series(False, index=steps.index)
         for run_id, rows in steps.groupby("run_id", sort=False):
-            num_steps, steps_per_epoch = lengths[str(run_id)]
             distance = rows.get("distance", pd.Series(np.nan, rows.index))
             step = rows["step"].to_numpy()
             floor: NDArray[np.float64] = np.asarray(distance, dtype=np.float64)
-            mask[rows.index] = self.kept_of_run(step, floor, num_steps, steps_per_epoch)
+            mask[rows.index] = self.kept_of_run(step, floor, lengths[str(run_id)])
         return mask
 
     def describe(self) -> str:
@@ -109,25 +112,30 @@ def rows_of(kept: NDArray[np.bool_]) -> slice | NDArray[np.bool_]:
     return slice(count) if kept[:count].all() else kept
 
 
-def default_exclusion(runs: pd.DataFrame) -> Exclusion:
-    """The exclusion for one ablation's runs (columns num_steps, steps_per_epoch).
+def default_exclusion(runs: pd.DataFrame, *, imagenet: bool = False) -> Exclusion:
+    """The exclusion for one ablation's runs, as `run_lengths` reads them.
 
-    Runs of equal length in steps but not in epochs lose the same last steps, one epoch of the
-    longest: with the last epoch left out instead, a cell with few steps per epoch keeps more of the
-    end, and the null model alone gets an exponent (.07 at T = 1000). Others lose the last epoch.
+    Runs on ImageNet lose IMAGENET_END of their steps, 25 of 180 epochs. Others of equal length in
+    steps but not in epochs lose the same last steps, one epoch of the longest: with the last epoch
+    left out instead, a cell with few steps per epoch keeps more of the end, and the null model
+    alone gets an exponent (.07 at T = 1000). Others lose the last epoch.
     """
     if runs.empty:
         return Exclusion(reason="no finished run")
-    longest = int(runs["steps_per_epoch"].max())
-    shortest_run = int(runs["num_steps"].min())
-    if runs["num_steps"].nunique() == 1 and runs["steps_per_epoch"].nunique() > 1:
-        return _same_steps(longest, shortest_run)
-    if (runs["num_steps"] <= runs["steps_per_epoch"]).any():
+    if imagenet:
+        return Exclusion(last_fraction=IMAGENET_END, reason="25 of 180 epochs, P1 appendix C")
+    lengths = run_lengths(runs).values()
+    calendars = {(length.steps_per_epoch, length.growth) for length in lengths}
+    if len({length.num_steps for length in lengths}) == 1 and len(calendars) > 1:
+        return _same_steps(max(per_epoch for per_epoch, _ in calendars), runs)
+    if any(length.num_epochs == 1 for length in lengths):
         return Exclusion(last_fraction=FALLBACK_FRACTION, reason="a run has one epoch only")
     return Exclusion(last_epochs=1, reason="P1 section 4")
 
 
-def exclusion_for(runs: pd.DataFrame, options: Mapping[str, Any]) -> Exclusion:
+def exclusion_for(
+    runs: pd.DataFrame, options: Mapping[str, Any], *, imagenet: bool = False
+) -> Exclusion:
     """The spec's own exclusion (`analysis: {exclude: {last_epochs: 1, ...}}`), else the default.
 
     Raises:
@@ -135,7 +143,7 @@ def exclusion_for(runs: pd.DataFrame, options: Mapping[str, Any]) -> Exclusion:
     """
     given = options.get("exclude")
     if given is None:
-        return default_exclusion(runs)
+        return default_exclusion(runs, imagenet=imagenet)
     known = [item.name for item in fields(Exclusion) if item.name != "reason"]
     for key in given:
         if key not in known:
@@ -143,8 +151,8 @@ def exclusion_for(runs: pd.DataFrame, options: Mapping[str, Any]) -> Exclusion:
     return Exclusion(**given, reason="set in the spec")
 
 
-def _same_steps(longest: int, num_steps: int) -> Exclusion:
-    cap = max(1, int(MAX_SHARE * num_steps))
+def _same_steps(longest: int, runs: pd.DataFrame) -> Exclusion:
+    cap = max(1, int(MAX_SHARE * int(runs["num_steps"].min())))
     if longest <= cap:
         return Exclusion(
             last_steps=longest, reason="the same in every cell: one epoch of the longest"
@@ -154,9 +162,3 @@ def _same_steps(longest: int, num_steps: int) -> Exclusion:
 
 def _count(number: int, one: str, many: str) -> str:
     return f"the {one}" if number == 1 else f"the {many.format(number)}"
-
-
-def run_lengths(runs: pd.DataFrame) -> dict[str, tuple[int, int]]:
-    """Steps in all and steps per epoch of every run, by run_id."""
-    columns = (runs[name].astype(int) for name in ("num_steps", "steps_per_epoch"))
-    return {str(run_id): (n, s) for run_id, n, s in zip(runs["run_id"], *columns, strict=True)}

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from analysis.lengths import Length, growth_of
+
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
@@ -87,7 +89,7 @@ def _epoch_sizes(manifest: Mapping[str, Any]) -> list[int]:
     num_steps, per_epoch = manifest["num_steps"], manifest["steps_per_epoch"]
     if manifest["status"] != "done" or num_steps is None or per_epoch is None:
         return []
-    return [min(per_epoch, num_steps - start) for start in range(0, num_steps, per_epoch)]
+    return Length(num_steps, per_epoch, growth_of(manifest["config"])).sizes.tolist()
 
 
 def _of_group(metrics: Mapping[str, float], group: str) -> dict[str, float]:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis.cache import cached, digest_of
 from analysis.exclusion import Exclusion
+from analysis.lengths import Length, run_lengths
 from analysis.reductions import PART_NAMES, STEP_COLUMNS, Reduction, epoch_means, reduce_run
 from analysis.runs import Sweep
 
@@ -42,7 +43,7 @@ Tables = dict[str, pd.DataFrame]
 def reduced(
     sweep: Sweep, runs: Mapping[str, pd.DataFrame], exclusions: Mapping[str, Exclusion]
 ) -> dict[str, Reduced]:
-    """Per ablation, its runs (run_id, num_steps, steps_per_epoch) under its exclusion."""
+    """Per ablation, its runs, as `run_lengths` reads them, under its exclusion."""
     made: Tables = {}
 
     def make(name: str) -> pd.DataFrame:
@@ -53,7 +54,10 @@ def reduced(
     key = digest_of(
         [
             sweep.content_of({run_id for table in runs.values() for run_id in table["run_id"]}),
-            {label: table["run_id"].tolist() for label, table in runs.items()},
+            {
+                label: {run_id: asdict(length) for run_id, length in run_lengths(table).items()}
+                for label, table in runs.items()
+            },
             {label: asdict(exclusion) for label, exclusion in exclusions.items()},
         ]
     )
@@ -83,12 +87,10 @@ def _of_ablation(tables: Tables, label: str) -> Reduced:
 def _reduce(
     sweep: Sweep, runs: Mapping[str, pd.DataFrame], exclusions: Mapping[str, Exclusion]
 ) -> Tables:
-    jobs: dict[str, list[tuple[str, tuple[int, int]]]] = {}
+    jobs: dict[str, list[tuple[str, Length]]] = {}
     for label, table in runs.items():
-        for run_id, *length in table[["run_id", "num_steps", "steps_per_epoch"]].itertuples(
-            index=False, name=None
-        ):
-            jobs.setdefault(run_id, []).append((label, (int(length[0]), int(length[1]))))
+        for run_id, length in run_lengths(table).items():
+            jobs.setdefault(run_id, []).append((label, length))
 
     def reduce(run_id: str, steps: pd.DataFrame) -> list[Reduction]:
         return [reduce_run(steps, exclusions[label], length) for label, length in jobs[run_id]]
@@ -114,7 +116,7 @@ def _reduce(
 
 def _from_epochs(
     sweep: Sweep,
-    jobs: Mapping[str, list[tuple[str, tuple[int, int]]]],
+    jobs: Mapping[str, list[tuple[str, Length]]],
     exclusions: Mapping[str, Exclusion],
 ) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
@@ -123,7 +125,7 @@ def _from_epochs(
         if "gamma_mean" not in epochs.columns or epochs["gamma_mean"].isna().all():
             continue
         for label, length in places:
-            means = epoch_means(epochs, exclusions[label].num_kept(*length))
+            means = epoch_means(epochs, exclusions[label].num_kept(length))
             rows.append({"ablation": label, "run_id": run_id, **means, "from_epochs": True})
     return rows
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from analysis.exclusion import Exclusion, rows_of
 from analysis.fits import Values, least_squares
+from analysis.lengths import Length
 
 RATIOS = {
     "gamma_over_null": "null_gamma",
@@ -48,19 +49,19 @@ class Reduction:
     parts: pd.DataFrame
 
 
-def reduce_run(steps: pd.DataFrame, exclusion: Exclusion, length: tuple[int, int]) -> Reduction:
-    """One run's steps under one exclusion; `length` is (num_steps, steps_per_epoch)."""
+def reduce_run(steps: pd.DataFrame, exclusion: Exclusion, length: Length) -> Reduction:
+    """One run's steps under one exclusion."""
     columns = {name: values_of(steps, name) for name in STEP_COLUMNS}
     step = steps["step"].to_numpy()
-    kept = exclusion.kept_of_run(step, columns["distance"], *length)
+    kept = exclusion.kept_of_run(step, columns["distance"], length)
     rows = rows_of(kept)
     own = {name: values[rows] for name, values in columns.items()}
     drawn = {name: own[name] for name in PART_COLUMNS if name in steps.columns}
     drawn |= {name: values[rows] for name, values in shares(steps, kept).items()}
     return Reduction(
-        means=kept_means(own) | straightness(step[rows], own, length[0]),
-        slices=_slices(step, columns, length[0]),
-        parts=part_means(step[rows], drawn, length[0]),
+        means=kept_means(own) | straightness(step[rows], own, length.num_steps),
+        slices=_slices(step, columns, length.num_steps),
+        parts=part_means(step[rows], drawn, length.num_steps),
     )
 
 

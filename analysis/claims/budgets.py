@@ -42,7 +42,7 @@ def budget(facts: Facts) -> object:
 
 def num_epochs(facts: Facts) -> int:
     """The run's length in epochs, the last one perhaps cut short."""
-    return math.ceil(facts.num_steps / facts.steps_per_epoch)
+    return facts.length.num_epochs
 
 
 def course(run: ClaimRun) -> Measures:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from analysis.cells import SEED_FIELDS, short_name
+from analysis.lengths import Growth, Length, growth_of
 from analysis.runs import flatten, plain_label
 
 
@@ -25,6 +27,9 @@ class Facts:
     axes: Mapping[str, Any]
     num_steps: int
     steps_per_epoch: int
+    """Of the first epoch; see `length`."""
+    growth: Growth = ()
+    """How the batches grow."""
     replicate: str = ""
     """The config without its seeds, and the length, as text: the same for replicates alone."""
     ablations: tuple[str, ...] = ()
@@ -64,6 +69,11 @@ class Facts:
         value = self.options.get(option, default)
         return float(value) if isinstance(value, int | float) else default
 
+    @cached_property
+    def length(self) -> Length:
+        """The run's steps and epochs."""
+        return Length(self.num_steps, self.steps_per_epoch, self.growth)
+
     @property
     def is_full_batch(self) -> bool:
         """True for full-batch gradient descent: one step per epoch."""
@@ -90,6 +100,7 @@ def facts_of(
         replicate=repr((fixed, num_steps)),
         num_steps=num_steps,
         steps_per_epoch=int(values.get("steps_per_epoch") or planned.get("steps_per_epoch") or 1),
+        growth=growth_of(planned["config"]),
         ablations=tuple(planned.get("ablations", ())),
         columns=frozenset(columns),
         status=values.get("status", "unfinished"),
@@ -103,7 +114,7 @@ def facts_of(
 def planned_facts(planned: Mapping[str, Any], columns: Iterable[str]) -> Facts:
     """The facts of a run that is planned and that, once done, will have these columns."""
     found = facts_of(planned, {"status": "done"}, columns)
-    return Facts(**{**vars(found), "planned": True})
+    return replace(found, planned=True)
 
 
 def _text(axes: Mapping[str, Any]) -> str:

@@ -179,8 +179,7 @@ def _kept(exclusion: Exclusion, steps: pd.DataFrame, facts: Facts) -> NDArray[np
         return np.zeros(0, dtype=bool)
     blank = np.full(len(steps), np.nan)
     distance = steps["distance"].to_numpy(float) if "distance" in steps.columns else blank
-    length = facts.num_steps, facts.steps_per_epoch
-    return exclusion.kept_of_run(steps["step"].to_numpy(), distance, *length)
+    return exclusion.kept_of_run(steps["step"].to_numpy(), distance, facts.length)
 
 
 def _listed(found: Sequence[Found] | Found) -> Sequence[Found]:
@@ -193,14 +192,14 @@ def _why(claim: Claim, data: Found, null: Found) -> str:
     words = outcomes_in_words(data.outcome, null.outcome)
     if data.strict is None or data.outcome is not Outcome.PASS:
         return words
-    return f"{words}; the test of what exceeds the null it {_STRICT[data.strict]}"
+    return f"{words}; {_STRICT[data.strict]}"
 
 
 _STRICT = {
-    Outcome.PASS: "passes",
-    Outcome.FAIL: "fails",
-    Outcome.OPEN: "does not settle",
-    Outcome.UNDEFINED: "cannot be put to, for want of what it needs",
+    Outcome.PASS: "it exceeds the null",
+    Outcome.FAIL: "it does not exceed the null",
+    Outcome.OPEN: "whether it exceeds the null is not settled",
+    Outcome.UNDEFINED: "what would tell whether it exceeds the null was not measured",
 }
 
 

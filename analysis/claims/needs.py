@@ -48,7 +48,7 @@ def steps(number: int, why: str) -> Need:
 def epochs(number: int) -> Need:
     """Runs of at least that many epochs."""
     words = f"runs of at least {number} epochs"
-    return Need(words, lambda f: f.num_steps >= number * f.steps_per_epoch)
+    return Need(words, lambda f: f.length.num_whole_epochs >= number)
 
 
 def regime(name: str) -> Need:

@@ -83,16 +83,23 @@ class ClaimRun:
     @cached_property
     def _epoch_starts(self) -> NDArray[np.intp]:
         """Where in the kept steps an epoch begins."""
-        return np.flatnonzero(np.diff(self.kept_steps // self.facts.steps_per_epoch, prepend=-1))
+        return np.flatnonzero(np.diff(self.facts.length.epochs_of(self.kept_steps), prepend=-1))
 
     @cached_property
     def kept_epochs(self) -> NDArray[np.intp]:
         """The numbers of the kept epochs."""
-        return self.kept_steps[self._epoch_starts] // self.facts.steps_per_epoch
+        return self.facts.length.epochs_of(self.kept_steps[self._epoch_starts])
+
+    @cached_property
+    def epoch_middles(self) -> Array:
+        """The step at the middle of every kept epoch, as many steps after it begins as follow."""
+        length = self.facts.length
+        starts = np.array([length.start(int(epoch)) for epoch in self.kept_epochs], dtype=float)
+        return starts + length.sizes[self.kept_epochs] / 2
 
     def middle(self, values: Array) -> Array:
         """Of one value per kept epoch those of epochs within 5 to 90 % of the run."""
-        place = (self.kept_epochs + 0.5) * self.facts.steps_per_epoch / self.facts.num_steps
+        place = self.epoch_middles / self.facts.num_steps
         return values[(place > 0.05) & (place < 0.9)]
 
     def lagged(self, lag: int) -> Array:

@@ -91,5 +91,4 @@ def last_over_middle(values: Array) -> float:
 
 def to_come(run: ClaimRun) -> Array:
     """T - t at the middle of every kept epoch."""
-    left = run.facts.num_steps - (run.kept_epochs + 0.5) * run.facts.steps_per_epoch
-    return np.asarray(left, dtype=np.float64)
+    return np.asarray(run.facts.num_steps - run.epoch_middles, dtype=np.float64)

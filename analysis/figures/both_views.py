@@ -80,7 +80,7 @@ def _trajectory(sweep: Sweep, run: Shown) -> pd.DataFrame | None:
     parts = [course.melt("x", var_name="quantity").dropna()]
     sharpness = sweep.source.table(run.run_id, "sharpness", ["step", *SHARPNESS])
     if sharpness is not None:
-        own = sharpness[list(SHARPNESS)].assign(x=sharpness["step"] / run.steps_per_epoch)
+        own = sharpness[list(SHARPNESS)].assign(x=run.length.place(sharpness["step"]))
         parts.append(own.melt("x", var_name="quantity").dropna())
     return pd.concat(parts, ignore_index=True)
 

@@ -53,8 +53,9 @@ def chosen_starts(
 
         means = mean_correlation(torch.tensor(lagged[:, 1]), window).numpy()[: last + 1]
         lowest = [] if np.isnan(means).all() else [int(np.nanargmin(means))]
-        return {int(steps[row]) // run.steps_per_epoch: row for row in [0, *lowest, last]}
-    rows = {epoch: int(np.searchsorted(steps, epoch * run.steps_per_epoch)) for epoch in epochs}
+        return {int(run.length.epochs_of(steps[row])): row for row in [0, *lowest, last]}
+    there = [epoch for epoch in epochs if epoch < run.length.num_epochs]
+    rows = {epoch: int(np.searchsorted(steps, run.length.start(epoch))) for epoch in there}
     return {epoch: row for epoch, row in rows.items() if row <= last}
 
 

@@ -22,6 +22,7 @@ from analysis.figures.style import (
     stacked_grid,
 )
 from analysis.figures.x_axes import X_AXES, check_x_axis, dress, placed
+from analysis.lengths import run_lengths
 from analysis.runs import Sweep
 
 NULLS = {"gamma": "null_gamma"}
@@ -167,15 +168,14 @@ def _epochs(column: str, null: str, sweep: Sweep, ablation: Ablation) -> pd.Data
         f"{column}_max": "high",
         f"{null}_mean": "null",
     }
-    lengths = ablation.cells[["run_id", "num_steps", "steps_per_epoch"]]
+    lengths = run_lengths(ablation.cells)
     epochs = sweep.epoch_columns([name for name in names if name != "epoch"])
     rows = epochs.rename(columns={"num_steps": "size"})
-    rows = lengths.merge(rows.reindex(columns=["run_id", "size", *names]), on="run_id")
-    ends = {
-        run: ablation.exclusion.num_kept(int(total), int(per_epoch))
-        for run, total, per_epoch in lengths.itertuples(index=False)
-    }
-    last = rows["epoch"] * rows["steps_per_epoch"] + rows["size"]
+    rows = ablation.cells[["run_id"]].merge(
+        rows.reindex(columns=["run_id", "size", *names]), on="run_id"
+    )
+    ends = {run: ablation.exclusion.num_kept(length) for run, length in lengths.items()}
+    last = rows.groupby("run_id")["size"].cumsum()
     kept = rows[last <= rows["run_id"].map(ends)].rename(columns=names)
     return kept[["run_id", *names.values()]].assign(x=kept["part"].astype(float))
 

@@ -75,7 +75,7 @@ def _ablation_rows(sweep: Sweep, ablation: Ablation) -> list[pd.DataFrame]:
         course = course_of(sweep, run, list(CURVES))
         if course is None:
             continue
-        rows = course.assign(x=course["x"] * run.steps_per_epoch).melt("x", var_name="part")
+        rows = course.assign(x=run.length.steps_at(course["x"])).melt("x", var_name="part")
         parts = [rows, _change(runs.loc[[run.run_id]].iloc[0])]
         if accuracy is not None:
             same = ablation.cells[list(ablation.axes)].fillna("-").astype(str).agg(tuple, axis=1)

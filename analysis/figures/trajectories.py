@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.cells import Ablation, short_name
 from analysis.figures.style import level_text
+from analysis.lengths import Length, run_lengths
 from analysis.runs import Sweep
 
 MAX_RUNS = 12
@@ -29,8 +30,7 @@ class Shown:
     """The levels in words; empty where the ablation has no axis."""
     ablation: str
     seed: str
-    num_steps: int
-    steps_per_epoch: int
+    length: Length
 
     @property
     def title(self) -> str:
@@ -50,12 +50,12 @@ def shown_runs(ablations: Sequence[Ablation]) -> list[Shown]:
         axes = list(ablation.axes)
         cells = ablation.cells
         firsts = cells.drop_duplicates(axes) if axes else cells.head(1)
-        told_apart = ablation.told_apart()
+        told_apart, lengths = ablation.told_apart(), run_lengths(cells)
         for cell in firsts.to_dict("records"):
             levels = _levels_text(cell, told_apart)
             run_id = str(cell["run_id"])
-            lengths = int(cell["num_steps"]), int(cell["steps_per_epoch"])
-            shown = Shown(run_id, levels, ablation.label, str(cell["seed"]), *lengths)
+            length = lengths[run_id]
+            shown = Shown(run_id, levels, ablation.label, str(cell["seed"]), length)
             found.setdefault(run_id, shown)
     return list(found.values())
 
@@ -84,7 +84,7 @@ def course_of(sweep: Sweep, run: Shown, columns: Sequence[str]) -> pd.DataFrame 
     steps = sweep.source.table(run.run_id, "steps", ["step", *columns])
     if steps is None or any(name not in steps or steps[name].isna().all() for name in columns):
         return None
-    course = steps[list(columns)].assign(x=steps["step"] / run.steps_per_epoch)
+    course = steps[list(columns)].assign(x=run.length.place(steps["step"]))
     if len(course) <= MAX_POINTS:
         return course
     part = np.arange(len(course)) * MAX_POINTS // len(course)

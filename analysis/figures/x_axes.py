@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from analysis.cells import Ablation
-from analysis.exclusion import run_lengths
 from analysis.figures.style import plain_ticks
 from analysis.fits import Values
+from analysis.lengths import run_lengths
 from analysis.reductions import part_means, values_of
 from analysis.runs import Sweep
 from trainables.store import UserError
@@ -60,11 +60,15 @@ def placed(sweep: Sweep, ablation: Ablation, parts: pd.DataFrame, name: str) -> 
     if column is not None:
         places = _measured(sweep, ablation, name, column)
         return parts.drop(columns="x").merge(places, on=["run_id", "part"])
-    lengths = ablation.cells.set_index("run_id")[["num_steps", "steps_per_epoch"]].astype(float)
-    unit = {"epoch": lengths["steps_per_epoch"], "fraction": lengths["num_steps"]}.get(name)
-    if unit is None:
+    if name == "step":
         return parts
-    return parts.assign(x=parts["x"] / parts["run_id"].map(unit))
+    lengths = run_lengths(ablation.cells)
+    middles = parts[["run_id", "x"]].itertuples(index=False, name=None)
+    x = [
+        float(lengths[run].place(x)) if name == "epoch" else x / lengths[run].num_steps
+        for run, x in middles
+    ]
+    return parts.assign(x=x)
 
 
 def dress(axes: Axes, name: str) -> None:
@@ -81,12 +85,11 @@ def _measured(sweep: Sweep, ablation: Ablation, name: str, column: str) -> pd.Da
     lengths = run_lengths(ablation.cells)
 
     def reduce(run_id: str, steps: pd.DataFrame) -> pd.DataFrame:
-        num_steps, steps_per_epoch = lengths[run_id]
         step, distance = steps["step"].to_numpy(), values_of(steps, "distance")
-        kept = ablation.exclusion.kept_of_run(step, distance, num_steps, steps_per_epoch)
+        kept = ablation.exclusion.kept_of_run(step, distance, lengths[run_id])
         values = values_of(steps, column)
         values = _travelled(values) if name == "path_length" else values
-        means = part_means(step[kept], {"place": values[kept]}, num_steps)
+        means = part_means(step[kept], {"place": values[kept]}, lengths[run_id].num_steps)
         found = means[["part", "place_mean"]].rename(columns={"place_mean": "x"})
         if name == "loss":
             found["x"] = found["x"].cummin()

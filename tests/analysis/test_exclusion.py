@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.exclusion import Exclusion, default_exclusion, exclusion_for
+from analysis.lengths import Length
 from trainables.store import UserError
 
 
@@ -36,11 +37,11 @@ def steps_of(run_id: str, num_steps: int, steps_per_epoch: int) -> pd.DataFrame:
     ],
 )
 def test_number_of_kept_steps(exclusion: Exclusion, kept: int) -> None:
-    assert exclusion.num_kept(100, 10) == kept
+    assert exclusion.num_kept(Length(100, 10)) == kept
 
 
 def test_an_epoch_cut_short_by_the_budget_counts_as_the_last_one() -> None:
-    assert Exclusion(last_epochs=1).num_kept(95, 10) == 90
+    assert Exclusion(last_epochs=1).num_kept(Length(95, 10)) == 90
 
 
 def test_kept_rows_follow_each_run_s_own_length() -> None:
@@ -106,3 +107,25 @@ def test_a_share_of_one_would_leave_nothing(name: str) -> None:
 def test_negative_values_are_refused() -> None:
     with pytest.raises(UserError, match=r"exclude\.last_steps: must not be negative, got -1"):
         Exclusion(last_steps=-1)
+
+
+def test_of_imagenet_155_of_180_epochs_are_kept_and_that_share_of_other_budgets() -> None:
+    found = default_exclusion(runs_table((180 * 5004, 5004)), imagenet=True)
+    assert found.num_kept(Length(180 * 5004, 5004)) == 155 * 5004
+    assert found.num_kept(Length(36 * 5004, 5004)) == 31 * 5004
+    assert "25 of 180 epochs, P1 appendix C" in found.describe()
+
+
+GROWN = Length(2 * 31 + 2 * 15 + 2 * 7, 31, ((2, 2), (4, 4)))
+"""The growing-batch preset at its smoke scale."""
+
+
+def test_the_last_epoch_of_growing_batches_is_its_own_steps_not_the_first_epoch_s() -> None:
+    assert Exclusion(last_epochs=1).num_kept(GROWN) == 106 - 7
+    assert Exclusion(last_epochs=3).num_kept(GROWN) == 2 * 31 + 15
+
+
+def test_equal_steps_of_batches_that_grow_and_stay_lose_the_same_last_steps() -> None:
+    runs = runs_table((106, 31), (106, 31)).assign(growth=[(), ((2, 2), (4, 4))])
+    found = default_exclusion(runs)
+    assert (found.last_steps, found.last_epochs) == (26, 0)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from analysis import Sweep, ablations_of, load_sweep, trend_table, write_report
-from analysis.history import column_of
+from analysis.history import column_of, epochs_of
 from geometry.columns import step_columns
 from trainables.errors import UserError
 from trainables.store import Store
@@ -97,3 +97,10 @@ def test_every_metric_of_an_epoch_leads_back_to_its_column() -> None:
     assert {column_of(key): key for key in keys.values()} == keys
     assert column_of("final/last_train_loss") is None
     assert column_of("seconds/replay") is None
+
+
+def test_epochs_of_growing_batches_have_their_own_numbers_of_steps() -> None:
+    config = {"batch_growth": {"epochs": [2, 4], "factor": 2}}
+    manifest = {"run_id": "r", "status": "done", "num_steps": 106, "steps_per_epoch": 31}
+    table = epochs_of({**manifest, "config": config}, {})
+    assert table["num_steps"].tolist() == [31, 31, 15, 15, 7, 7]

@@ -15,6 +15,7 @@ import pytest
 from analysis import load_sweep
 from analysis.cells import Ablation, ablations_of, parts_of
 from analysis.exclusion import Exclusion
+from analysis.lengths import Length
 from analysis.reductions import (
     NUM_PARTS,
     NUM_SLICES,
@@ -51,7 +52,7 @@ def steps_table(power: float = 1.0, null_power: float = 1.0) -> pd.DataFrame:
 
 
 def reduced(steps: pd.DataFrame) -> Any:
-    return reduce_run(steps, Exclusion(last_epochs=1), (NUM_STEPS, PER_EPOCH))
+    return reduce_run(steps, Exclusion(last_epochs=1), Length(NUM_STEPS, PER_EPOCH))
 
 
 def test_means_are_those_of_pandas_over_the_kept_steps() -> None:
@@ -84,7 +85,7 @@ def test_parts_and_slices_are_those_of_a_group_by() -> None:
 
 
 def test_a_run_whose_steps_are_all_left_out_has_no_mean() -> None:
-    found = reduce_run(steps_table(), Exclusion(last_epochs=10), (NUM_STEPS, PER_EPOCH))
+    found = reduce_run(steps_table(), Exclusion(last_epochs=10), Length(NUM_STEPS, PER_EPOCH))
     assert found.means["num_kept"] == 0
     assert math.isnan(found.means["gamma"])
     assert math.isnan(found.means["straightness"])

@@ -14,7 +14,7 @@ from analysis.cells import ablations_of
 from analysis.claims import performance
 from analysis.claims.batch_size import runs as batch_runs
 from analysis.claims.facts import facts_of
-from analysis.claims.judging import judge_claims
+from analysis.claims.judging import judge_claims, read_run
 from analysis.claims.planting import SEEDS, PlantedRun, jitter, labelled, path_steps, planted_sweep
 from analysis.claims.registry import CLAIMS
 from analysis.verdicts import Verdict, Word
@@ -214,3 +214,18 @@ def test_the_batch_law_of_one_network_says_nothing_of_another() -> None:
         "of resnets": Word.REFUTED,
         "of mlps": Word.BEYOND,
     }
+
+
+def test_the_epochs_of_growing_batches_are_theirs_and_not_the_first_one_s() -> None:
+    """Gamma is the number of the epoch: any other epochs would mix two of them."""
+    sizes = [8, 8, 4, 4, 4, 2, 2, 2]
+    gamma = np.repeat(np.arange(8.0), sizes)
+    growth = {"batch_growth": {"epochs": [2, 5], "factor": 2}}
+    planted = PlantedRun({"seed": 0}, path_steps(34, gamma), 8, config=growth)
+    sweep = planted_sweep([planted])
+    (ablation,) = ablations_of(sweep)
+    run = read_run(sweep, sweep.plan["runs"][0], ablation.exclusion, [CLAIMS["C04"]])
+    assert run.kept_epochs.tolist() == list(range(7))
+    np.testing.assert_array_equal(run.by_epoch("gamma"), np.arange(7.0))
+    np.testing.assert_array_equal(run.by_epoch("gamma", "std"), np.zeros(7))
+    assert run.epoch_middles.tolist() == [4, 12, 18, 22, 26, 29, 31]

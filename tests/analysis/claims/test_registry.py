@@ -81,8 +81,7 @@ def whole_run(sweep: Sweep, facts: Facts, exclusion: Exclusion) -> ClaimRun:
     found = {name: sweep.source.table(facts.run_id, name, None) for name in names}
     tables = {name: table for name, table in found.items() if table is not None and name != "steps"}
     distance = values_of(steps, "distance")
-    lengths = facts.num_steps, facts.steps_per_epoch
-    kept = exclusion.kept_of_run(steps["step"].to_numpy(), distance, *lengths)
+    kept = exclusion.kept_of_run(steps["step"].to_numpy(), distance, facts.length)
     columns = {str(name): steps[name].to_numpy(float) for name in steps if name != "run_id"}
     return ClaimRun(facts, columns, tables, kept)
 
