@@ -48,7 +48,7 @@ def draw_views(table: pd.DataFrame) -> Figure:
     """A stack of panels on one time axis per trajectory."""
     stacks = list(table.groupby("run_id", sort=False))
     shown = {n: q for n, q in PANELS.items() if table["quantity"].isin(q).any()}
-    layout, panels = stacked_grid(len(stacks), len(shown), legend_rows=2)
+    layout, panels = stacked_grid(len(stacks), len(shown))
     for stack, (_, rows) in zip(panels, stacks, strict=True):
         for axes, (name, quantities) in zip(stack, shown.items(), strict=True):
             for quantity in quantities:
@@ -59,7 +59,7 @@ def draw_views(table: pd.DataFrame) -> Figure:
             name_axes(axes, title, "epoch (from 0)", name)
             axes.set_xlim(0, rows["x"].max())
     drawn = [quantity for quantities in shown.values() for quantity in quantities]
-    layout.legend([_handle(*LINES[quantity]) for quantity in drawn], 3)
+    layout.legend([_handle(*LINES[quantity]) for quantity in drawn])
     return layout.figure
 
 

@@ -41,8 +41,7 @@ def draw_overlaid(table: pd.DataFrame) -> Figure:
     """A panel per ablation: mean correlations in full lines, learning rates dashed."""
     panels = list(table.groupby("ablation", sort=False))
     colours = level_colours(list(dict.fromkeys(table["title"])))
-    legend_rows = -(-(2 + len(colours)) // LEGEND_COLUMNS)
-    layout = grid(len(panels), legend_rows, 1)
+    layout = grid(len(panels), 1)
     figure = layout.figure
     width = figure.get_figwidth()
     figure.set_figwidth(width + RIGHT_ROOM)

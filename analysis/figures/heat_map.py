@@ -89,7 +89,7 @@ def draw_matrix(axes: Axes, rows: pd.DataFrame, title: str, low: float, high: fl
     for (a, b), value in np.ndenumerate(matrix):
         if np.isfinite(value):
             colour = "white" if abs(value - middle) > DARK * half else "black"
-            words = f"{value:.{digits}f}"
+            words = f"{round(value, digits) + 0.0:.{digits}f}"  # no -0.00
             axes.text(b, a, words, ha="center", va="center", color=colour, fontsize=ENTRY_SIZE)
     axes.set_title(title, loc="left", y=1.02)
     axes.set_xticks(range(len(matrix)))

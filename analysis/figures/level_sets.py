@@ -60,7 +60,7 @@ def _titles(ablations: Sequence[Ablation]) -> dict[str, str]:
 def draw_level_sets(table: pd.DataFrame) -> Figure:
     """A panel per run: contour lines, the path from a circle to a star."""
     panels = list(table.groupby("run_id", sort=False))
-    layout = grid(len(panels), legend_rows=1)
+    layout = grid(len(panels))
     for axes, (_, rows) in zip(layout.panels, panels, strict=True):
         levels = rows[rows["part"] == "level"].pivot(index="y", columns="x", values="value")
         heights = np.unique(np.nanquantile(levels, np.linspace(0, 1, NUM_LEVELS + 2)[1:-1]))
@@ -76,7 +76,7 @@ def draw_level_sets(table: pd.DataFrame) -> Figure:
         axes.set_xlim(points[:, 0].min(), points[:, 0].max())
         axes.set_ylim(points[:, 1].min(), points[:, 1].max())
         name_axes(axes, str(rows["title"].iloc[0]), "first weight", "second weight")
-    layout.legend(_handles(), 3)
+    layout.legend(_handles())
     return layout.figure
 
 

@@ -30,7 +30,7 @@ def levels_of(sweep: Sweep, ablations: Sequence[Ablation]) -> pd.DataFrame:
 def draw_levels(table: pd.DataFrame) -> Figure:
     """Per ablation and group: gamma and null side by side above, gamma over null below."""
     panels = list(table.groupby(["ablation", "group"], sort=False))
-    layout, pairs = paired_grid(len(panels), legend_rows=1)
+    layout, pairs = paired_grid(len(panels))
     for (upper, lower), ((ablation, group), rows) in zip(pairs, panels, strict=True):
         _markers(upper, rows, "null_gamma", NULL_GREY, offset=0.1)
         _markers(upper, rows, "gamma", CATEGORIES[0], offset=-0.1)
@@ -39,7 +39,7 @@ def draw_levels(table: pd.DataFrame) -> Figure:
         title = ", ".join(text for text in (str(ablation), str(group)) if text)
         _label(upper, rows, title, "mean over kept steps")
         _label(lower, rows, "", "gamma / null")
-    layout.legend(_handles(), 3)
+    layout.legend(_handles())
     return layout.figure
 
 

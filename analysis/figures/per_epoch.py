@@ -35,7 +35,7 @@ SYMBOLS = {
     "error_bound": "error bound [1 / learning rate]",
     "local_lr": "locally optimal step size",
 }
-LEGEND_COLUMNS = 3
+NULL_NAME = "null model (same colours)"
 MIN_EPOCHS = 5
 """Fewer points than that show no course; ours, untuned."""
 
@@ -61,7 +61,7 @@ def curve_table(
 
 
 def draw_curves(table: pd.DataFrame, log_y: Mapping[str, bool]) -> Figure:
-    """Per ablation and group a panel for each quantity; a curve and band per level, nulls grey."""
+    """Per ablation and group a panel for each quantity; curve, band and null per level."""
     stacks = list(table.groupby(["ablation", "group"], sort=False))
     quantities = [name for name in log_y if (table["quantity"] == name).any()]
     colours = {
@@ -70,8 +70,7 @@ def draw_curves(table: pd.DataFrame, log_y: Mapping[str, bool]) -> Figure:
         for level, colour in level_colours(ordered(rows["level"].tolist())).items()
     }
     has_null = bool(table["null"].notna().any())
-    legend_rows = -(-(len(colours) + has_null) // LEGEND_COLUMNS)
-    layout, panels = stacked_grid(len(stacks), len(quantities), legend_rows)
+    layout, panels = stacked_grid(len(stacks), len(quantities))
     for stack, ((ablation, group), own) in zip(panels, stacks, strict=True):
         title = ", ".join(text for text in (str(ablation), str(group)) if text)
         for axes, quantity in zip(stack, quantities, strict=True):
@@ -79,7 +78,7 @@ def draw_curves(table: pd.DataFrame, log_y: Mapping[str, bool]) -> Figure:
             for level, curve in rows.groupby("level", sort=False, dropna=False):
                 _curve(axes, curve, colours[str(curve["axis"].iloc[0]), level])
             _label(axes, own, title if axes is stack[0] else "", quantity, log_y[quantity])
-    layout.legend(_handles(colours, has_null), LEGEND_COLUMNS)
+    layout.legend(_handles(colours, has_null))
     return layout.figure
 
 
@@ -192,7 +191,7 @@ def _curve(axes: Axes, rows: pd.DataFrame, colour: Any) -> None:
     x = rows["x"].to_numpy(float)
     low, high = rows["low"].to_numpy(float), rows["high"].to_numpy(float)
     axes.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
-    axes.plot(x, rows["null"].to_numpy(float), color=NULL_GREY, linewidth=0.9, linestyle="--")
+    axes.plot(x, rows["null"].to_numpy(float), "--", color=colour, linewidth=0.9)
     axes.plot(x, rows["mean"].to_numpy(float), color=colour)
 
 
@@ -218,7 +217,6 @@ def _handles(colours: Mapping[tuple[str, Any], Any], has_null: bool) -> list[Lin
         for (axis, level), colour in colours.items()
     ]
     if has_null:
-        handles.append(
-            Line2D([], [], color=NULL_GREY, linewidth=0.9, linestyle="--", label="null model")
-        )
+        null = Line2D([], [], color=NULL_GREY, linewidth=0.9, linestyle="--", label=NULL_NAME)
+        handles.append(null)
     return handles

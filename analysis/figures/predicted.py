@@ -13,7 +13,6 @@ from matplotlib.lines import Line2D
 from analysis.cells import Ablation, ordered, short_name
 from analysis.figures.contract import FigureKind
 from analysis.figures.style import (
-    NULL_GREY,
     grid,
     level_colours,
     level_text,
@@ -24,13 +23,13 @@ from analysis.figures.x_axes import X_AXES
 from analysis.reductions import SHARES
 from analysis.runs import Sweep
 
-LINES: dict[str, Any] = {"observed": "-", "contraction": "--", "rate": ":"}
+LINES: dict[str, Any] = {"observed": "-", "contraction": "--", "rate": ":", "null": "-."}
 NAMES = {
     "observed": "observed",
     "contraction": "product of sqrt(1 - gamma^2)",
     "rate": "(1 - mu^2 / L^2)^(t/2)",
+    "null": "null model",
 }
-LEGEND_COLUMNS = 3
 
 
 def predicted_distance(sweep: Sweep, ablations: Sequence[Ablation]) -> pd.DataFrame:
@@ -46,15 +45,14 @@ def predicted_distance(sweep: Sweep, ablations: Sequence[Ablation]) -> pd.DataFr
 
 
 def draw_predicted(table: pd.DataFrame) -> Figure:
-    """Per ablation and group: observed, and both predictions, of every level; the null in grey."""
+    """Per ablation and group: observed, both predictions and the null of every level."""
     panels = list(table.groupby(["ablation", "group"], sort=False))
     colours = {
         (str(axis), level): colour
         for axis, rows in table.groupby("axis", sort=False)
         for level, colour in level_colours(ordered(rows["level"].tolist())).items()
     }
-    rows_of_legend = -(-(len(colours) + len(LINES) + 1) // LEGEND_COLUMNS)
-    layout = grid(len(panels), rows_of_legend)
+    layout = grid(len(panels))
     for axes, ((ablation, group), own) in zip(layout.panels, panels, strict=True):
         for level, rows in own.groupby("level", sort=False, dropna=False):
             _lines(axes, rows.sort_values("part"), colours[str(rows["axis"].iloc[0]), level])
@@ -66,7 +64,7 @@ def draw_predicted(table: pd.DataFrame) -> Figure:
         if unbounded:
             note = f"mu <= 0 in {unbounded} runs: no rate"
             axes.text(0.98, 1.02, note, transform=axes.transAxes, ha="right", va="bottom")
-    layout.legend(_handles(colours), LEGEND_COLUMNS)
+    layout.legend(_handles(colours))
     return layout.figure
 
 
@@ -74,7 +72,7 @@ PREDICTED = FigureKind(
     name="predicted_distance",
     meaning="distance to w* as a share of the first: observed, as the product of sqrt(1 - gamma^2) "
     "predicts for steps of the locally optimal length, as the rate mu / L bounds it, and the null "
-    "model's in grey",
+    "model's",
     table=predicted_distance,
     draw=draw_predicted,
 )
@@ -98,7 +96,6 @@ def _rows(ablation: Ablation) -> pd.DataFrame:
 
 def _lines(axes: Axes, rows: pd.DataFrame, colour: str) -> None:
     x = rows["x"].to_numpy(float)
-    axes.plot(x, rows["null"].to_numpy(float), color=NULL_GREY, linewidth=0.9)
     for name, line in LINES.items():
         axes.plot(x, rows[name].to_numpy(float), line, color=colour)
 
@@ -109,4 +106,4 @@ def _handles(colours: dict[tuple[str, object], str]) -> list[Line2D]:
         for (axis, level), colour in colours.items()
     ]
     lines = [Line2D([], [], color="black", linestyle=LINES[n], label=NAMES[n]) for n in LINES]
-    return [*levels, *lines, Line2D([], [], color=NULL_GREY, linewidth=0.9, label="null model")]
+    return [*levels, *lines]

@@ -40,8 +40,7 @@ def draw_schedules(table: pd.DataFrame) -> Figure:
     """Per ablation three panels, one above the other."""
     stacks = list(table.groupby("ablation", sort=False))
     colours = level_colours(list(dict.fromkeys(table["title"])))
-    legend_rows = -(-len(colours) // LEGEND_COLUMNS)
-    layout, panels = stacked_grid(len(stacks), len(CURVES) + 1, legend_rows)
+    layout, panels = stacked_grid(len(stacks), len(CURVES) + 1)
     for stack, (ablation, rows) in zip(panels, stacks, strict=True):
         *curves, last = stack
         for axes, (part, name) in zip(curves, CURVES.items(), strict=True):

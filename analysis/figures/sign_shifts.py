@@ -38,7 +38,7 @@ def sign_shifts_of(sweep: Sweep, ablations: Sequence[Ablation]) -> pd.DataFrame:
 def draw_sign_shifts(table: pd.DataFrame) -> Figure:
     """A row of four matrices per trajectory and epoch."""
     windows = list(table.groupby(["run_id", "epoch"], sort=False))
-    layout = grid(len(QUANTITIES) * len(windows), 0, len(QUANTITIES))
+    layout = grid(len(QUANTITIES) * len(windows), len(QUANTITIES))
     panels = iter(layout.panels)
     for (_, epoch), rows in windows:
         for quantity, name in QUANTITIES.items():

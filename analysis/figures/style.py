@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
@@ -19,10 +21,15 @@ NULL_GREY = "#8c8c8c"
 PANEL_WIDTH, PANEL_HEIGHT = 3.3, 2.3
 """Inches; one panel fills a column of a two-column paper."""
 MAX_COLUMNS = 3
-LEGEND_ROW, TOP, BOTTOM, LEFT, RIGHT, GAP = 0.2, 0.3, 0.5, 0.75, 0.12, 0.85
-"""Inches: a legend row, and the room around and between the panels."""
-BETWEEN_DECADES = (1, 1.5, 2, 3, 5, 7)
-"""Ticks of a short logarithmic axis, about evenly spaced."""
+TOP, BOTTOM, LEFT, RIGHT, GAP = 0.3, 0.5, 0.75, 0.12, 0.85
+"""Inches: the room around and between the panels."""
+LEGEND_COLUMNS = 3
+LEGEND_LETTERS = 56
+"""Letters of a legend's line that fit below one panel."""
+FEW_TICKS = 3
+"""Fewer ticks than that do not show the scale of a logarithmic axis."""
+WITHIN_DECADE = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7))
+"""Ticks of a decade, about evenly spaced, from few to many."""
 CATEGORIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Okabe and Ito's colours, told apart with any kind of colour vision; yellow is left out."""
 STYLE: dict[Any, Any] = {
@@ -49,23 +56,43 @@ def style() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Grid:
-    """A figure with its panels in reading order; `legend_rows` are kept free below them."""
+    """A figure with its panels in reading order."""
 
     figure: Figure
     panels: list[Axes]
 
-    def legend(self, handles: Sequence[Line2D], columns: int) -> None:
-        """One legend below all panels, where it covers no data."""
-        self.figure.legend(handles=handles, loc="lower center", ncols=columns, borderaxespad=0.2)
+    def legend(self, handles: Sequence[Line2D], columns: int = LEGEND_COLUMNS) -> None:
+        """One legend below all panels, in as many columns as fit, for which the figure grows."""
+        renderer = FigureCanvasAgg(self.figure).get_renderer()
+        names = [textwrap.fill(str(handle.get_label()), LEGEND_LETTERS) for handle in handles]
+        for abreast in range(columns, 0, -1):
+            legend = self.figure.legend(
+                handles, names, loc="lower center", ncols=abreast, borderaxespad=0.2
+            )
+            box = legend.get_window_extent(renderer)
+            if box.width <= self.figure.bbox.width or abreast == 1:
+                _grow_below(self.figure, box.height / self.figure.dpi)
+                return
+            legend.remove()
 
 
-def grid(num_panels: int, legend_rows: int, columns: int = MAX_COLUMNS) -> Grid:
+def _grow_below(figure: Figure, inches: float) -> None:
+    """Room below all panels, which keep their sizes."""
+    width, height = figure.get_size_inches()
+    grown = height + inches
+    boxes = [axes.get_position() for axes in figure.axes]
+    for axes, box in zip(figure.axes, boxes, strict=True):
+        bottom = (box.y0 * height + inches) / grown
+        axes.set_position((box.x0, bottom, box.width, box.height * height / grown))
+    figure.set_size_inches(width, grown)
+
+
+def grid(num_panels: int, columns: int = MAX_COLUMNS) -> Grid:
     """Panels of fixed size in reading order, at most so many abreast."""
     columns = min(num_panels, columns)
     rows = math.ceil(num_panels / columns)
-    legend = LEGEND_ROW * legend_rows
     width = LEFT + columns * PANEL_WIDTH + (columns - 1) * GAP + RIGHT
-    height = TOP + rows * PANEL_HEIGHT + (rows - 1) * GAP + BOTTOM + legend
+    height = TOP + rows * PANEL_HEIGHT + (rows - 1) * GAP + BOTTOM
     figure = Figure(figsize=(width, height))
     panels = []
     for index in range(num_panels):
@@ -77,13 +104,11 @@ def grid(num_panels: int, legend_rows: int, columns: int = MAX_COLUMNS) -> Grid:
     return Grid(figure, panels)
 
 
-def stacked_grid(
-    num_stacks: int, height: int, legend_rows: int
-) -> tuple[Grid, list[tuple[Axes, ...]]]:
+def stacked_grid(num_stacks: int, height: int) -> tuple[Grid, list[tuple[Axes, ...]]]:
     """Stacks of `height` panels, one above the other, at most MAX_COLUMNS stacks abreast."""
     columns = min(num_stacks, MAX_COLUMNS)
     bands = math.ceil(num_stacks / columns)
-    layout = grid(height * bands * columns, legend_rows, columns)
+    layout = grid(height * bands * columns, columns)
     tops = [height * columns * (stack // columns) + stack % columns for stack in range(num_stacks)]
     stacks = [tuple(layout.panels[top + columns * i] for i in range(height)) for top in tops]
     used = {id(panel) for stack in stacks for panel in stack}
@@ -93,9 +118,9 @@ def stacked_grid(
     return layout, stacks
 
 
-def paired_grid(num_pairs: int, legend_rows: int) -> tuple[Grid, list[tuple[Axes, Axes]]]:
+def paired_grid(num_pairs: int) -> tuple[Grid, list[tuple[Axes, Axes]]]:
     """Pairs of panels, one above the other, at most MAX_COLUMNS pairs abreast."""
-    layout, stacks = stacked_grid(num_pairs, 2, legend_rows)
+    layout, stacks = stacked_grid(num_pairs, 2)
     return layout, [(upper, lower) for upper, lower in stacks]
 
 
@@ -116,14 +141,18 @@ def log_axis(axes: Axes) -> None:
 
 def plain_ticks(axis: Axis, low: float, high: float) -> None:
     """Ticks of a logarithmic axis in plain numbers, at powers of ten or between them."""
-    if high / low < 20:
-        # Less than that may show no power of ten at all.
-        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
-        named = [n * 10.0**k for k in decades for n in BETWEEN_DECADES]
-        ticks = [tick for tick in named if low <= tick <= high]
-        axis.set_ticks(ticks if len(ticks) > 2 else MaxNLocator(4).tick_values(low, high)[1:-1])
+    powers, *finer = (_ticks(low, high, within) for within in WITHIN_DECADE)
+    if len(powers) < FEW_TICKS:
+        evenly = MaxNLocator(4).tick_values(low, high)[1:-1]
+        axis.set_ticks(next((ticks for ticks in finer if len(ticks) >= FEW_TICKS), evenly))
     axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     axis.set_minor_locator(NullLocator())
+
+
+def _ticks(low: float, high: float, within_decade: Sequence[float]) -> list[float]:
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    named = [n * 10.0**k for k in decades for n in within_decade]
+    return [tick for tick in named if low <= tick <= high]
 
 
 def _short(value: float) -> str:

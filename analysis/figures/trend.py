@@ -64,7 +64,7 @@ def trend_points(sweep: Sweep, ablations: Sequence[Ablation]) -> pd.DataFrame:
 def draw_trend(table: pd.DataFrame) -> Figure:
     """Per ablation and group: gamma and its null above, their ratio below."""
     panels = list(table.groupby(["ablation", "group"], sort=False))
-    layout, pairs = paired_grid(len(panels), legend_rows=1)
+    layout, pairs = paired_grid(len(panels))
     for (upper, lower), ((ablation, group), rows) in zip(pairs, panels, strict=True):
         for measure in ("null_gamma", "gamma"):
             _points(upper, rows[rows["measure"] == measure], measure)
@@ -77,7 +77,7 @@ def draw_trend(table: pd.DataFrame) -> Figure:
         _label(
             lower, rows, f"gamma / null ~ b^{_exponent(rows, 'gamma_over_null')}", "gamma / null"
         )
-    layout.legend(_handles(), 3)
+    layout.legend(_handles())
     return layout.figure
 
 

@@ -11,13 +11,14 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from analysis import ablations_of, figure, load_sweep
 from analysis.figures import naming
 from analysis.figures.contract import FigureKind
 from analysis.figures.naming import chosen, figure_named, papers
 from analysis.figures.registry import FIGURES
-from analysis.figures.style import style
+from analysis.figures.style import grid, style
 from analysis.reductions import shares
 from analysis.runs import Sweep
 from trainables.store import Store, UserError, read_table, write_table
@@ -208,7 +209,7 @@ def test_runs_without_a_rate_are_counted_in_the_figure(
     assert texts == ["mu <= 0 in 1 runs: no rate"]
 
 
-def test_legends_cover_no_data(sweep: Sweep) -> None:
+def test_legends_cover_no_data_and_are_within_the_figure(sweep: Sweep) -> None:
     for kind in FIGURES.values():
         table = kind.table(sweep, ablations_of(sweep))
         if table.empty:
@@ -218,5 +219,22 @@ def test_legends_cover_no_data(sweep: Sweep) -> None:
         renderer = FigureCanvasAgg(drawn).get_renderer()
         legends = [legend.get_window_extent(renderer) for legend in drawn.legends]
         panels = [axes.get_window_extent(renderer) for axes in drawn.axes]
+        page = drawn.bbox
+        for legend in legends:
+            assert page.x0 <= legend.x0 <= legend.x1 <= page.x1, kind.name
+            assert page.y0 <= legend.y0, kind.name
         assert not any(legend.overlaps(panel) for legend in legends for panel in panels), kind.name
         assert not any(axes.get_legend() for axes in drawn.axes), kind.name
+
+
+def test_long_names_make_a_legend_of_several_lines() -> None:
+    with style():
+        layout = grid(1)
+        height = layout.panels[0].get_window_extent().height
+        names = [f"setting {number} of a sweep over many fields " * 4 for number in range(5)]
+        layout.legend([Line2D([], [], label=name) for name in names])
+    (legend,) = layout.figure.legends
+    box = legend.get_window_extent(FigureCanvasAgg(layout.figure).get_renderer())
+    assert box.width <= layout.figure.bbox.width
+    assert not box.overlaps(layout.panels[0].get_window_extent())
+    assert layout.panels[0].get_window_extent().height == pytest.approx(height)

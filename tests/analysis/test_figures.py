@@ -17,7 +17,7 @@ from analysis.cells import ablations_of
 from analysis.figures.contract import save_figure
 from analysis.figures.per_epoch import per_epoch
 from analysis.figures.registry import FIGURES
-from analysis.figures.style import level_colours, paired_grid
+from analysis.figures.style import grid, level_colours, log_axis, paired_grid
 from trainables.store import read_sealed, write_sealed
 
 Plant = Callable[..., list[Any]]
@@ -223,6 +223,29 @@ def test_negative_values_on_a_logarithmic_axis_do_not_break_it(
     assert "not shown" in saved.svg.read_text()
 
 
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.9, 1.1), (0.035, 0.3), (2.1, 40.0), (0.02, 0.9), (1e-6, 3e-4), (1e-3, 1e3)]
+)
+def test_a_logarithmic_axis_has_ticks_enough_to_be_read(low: float, high: float) -> None:
+    axes = grid(1).panels[0]
+    axes.set_ylim(low, high)
+    log_axis(axes)
+    inside = [tick for tick in axes.get_yticks() if low <= tick <= high]
+    assert 3 <= len(inside) <= 8
+
+
+def test_a_null_model_has_the_colour_of_its_curve(
+    storage: Path, write: Write, twins: list[Any]
+) -> None:
+    write(storage, twins)
+    table = table_of("gamma", storage)
+    for axes in FIGURES["gamma"].draw(table).axes:
+        dashed = {line.get_color() for line in axes.lines if line.get_linestyle() == "--"}
+        full = {line.get_color() for line in axes.lines if line.get_linestyle() == "-"}
+        assert dashed == full
+        assert len(full) == 2
+
+
 def test_levels_have_different_colours() -> None:
     for levels in ([16, 32, 64], ["sgd", "adam"], [f"setting {i}" for i in range(12)]):
         colours = level_colours(levels)
@@ -231,7 +254,7 @@ def test_levels_have_different_colours() -> None:
 
 @pytest.mark.parametrize("num_pairs", [1, 2, 3, 4, 5])
 def test_pairs_stand_one_above_the_other_and_nothing_overlaps(num_pairs: int) -> None:
-    layout, pairs = paired_grid(num_pairs, legend_rows=1)
+    layout, pairs = paired_grid(num_pairs)
     boxes = [panel.get_position() for pair in pairs for panel in pair]
     for upper, lower in pairs:
         assert upper.get_position().x0 == lower.get_position().x0
