@@ -41,9 +41,10 @@ def figure(sweep: Sweep, name: str, *, by: str | None = None, x: str | None = No
             for it.
     """
     # A second of imports, which those who only want the tables need not wait for.
+    from analysis.figures.contract import drawn
     from analysis.figures.naming import chosen
     from analysis.figures.style import style
 
     drawing = chosen(sweep, name, by=by, x=x)
     with style():
-        return drawing.kind.draw(drawing.table)
+        return drawn(drawing.kind, sweep, drawing.table)

@@ -114,6 +114,7 @@ def abstract_of(sweep: Sweep, ablations: Sequence[Ablation], verdicts: Sequence[
     plan = sweep.plan
     asked = [f"*{plain(plan['question'])}*"] if plan.get("question") else []
     done = [plain(plan["description"])] if plan.get("description") else []
+    done += [f"**Stand-in: {plain(sweep.stand_in)}.**"] if sweep.stand_in else []
     answer = headline_of(sweep, ablations, verdicts, plain)
     return "\n\n".join([f"### {plain(plan.get('title') or sweep.name)}", *asked, *done, answer])
 

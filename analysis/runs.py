@@ -56,6 +56,11 @@ class Sweep:
     _remembered: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
+    def stand_in(self) -> str:
+        """What stands in for data that cannot be had, as its plan says; empty: nothing does."""
+        return str(self.plan.get("stand_in", ""))
+
+    @property
     def usable(self) -> pd.DataFrame:
         """The rows of `runs` that count: done, and not with a replay that missed w*."""
         runs = self.runs

@@ -130,7 +130,8 @@ def stored_name(store: Store, sweep: str, scale: str = FULL, variant: str | None
 
 def plan_values(plan: Plan) -> dict[str, Any]:
     """The plan as plain values, without the time at which it was written."""
-    runs = [_run_values(run) for run in plan.runs]
+    stand_in = {"stand_in": plan.spec.stand_in} if plan.spec.stand_in else {}
+    runs = [_run_values(run) | stand_in for run in plan.runs]
     members = {run.config.data.name for run in plan.runs}
     return {
         "name": plan.name,
@@ -138,6 +139,7 @@ def plan_values(plan: Plan) -> dict[str, Any]:
         "description": plan.spec.description,
         "question": plan.spec.question,
         "figure": plan.spec.figure,
+        **stand_in,
         "base": plan.base,
         "expects_divergence": plan.spec.expects_divergence,
         "ablations": {n: _ablation_values(a) for n, a in plan.ablations.items()},

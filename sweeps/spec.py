@@ -92,6 +92,9 @@ class Overlay(Options):
     """Sentences: what it does, and what was chosen by whom; added likewise."""
     base: dict[str, Any] = Field(default_factory=dict)
     """Options of every run, nested or dotted (RunConfig)."""
+    stand_in: str = ""
+    """What stands in for data that cannot be had, such as `WikiText-2 for WikiText-103`: written
+    on every figure, on the report and beside every name on MLflow."""
     seeds: Any = None
     """[0, 1, 2], the axis `seed`; or named seeds {init: [2019, 2020]}, the axis `seeds.init`."""
     ablations: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
@@ -149,6 +152,8 @@ class SweepSpec(Options):
     """The one question that the sweep answers."""
     figure: str = ""
     """The paper's figure that it reproduces."""
+    stand_in: str = ""
+    """What stands in for data that cannot be had; empty: nothing does."""
     base: dict[str, Any]
     """Options of every run, nested, every member named."""
     seeds: dict[str, list[int]]

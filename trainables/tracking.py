@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainables.store import Store, read_sealed, write_json
-from trainables.tracking_content import Row, RunContent
+from trainables.tracking_content import Row, RunContent, beside
 from trainables.tracking_server import TIMEOUT_SECONDS, Server
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ def locate(
     connection = Connection(uri, timeout_seconds)
     experiment_id = connection.experiment(store.root)
     plan = read_sealed(store.sweep(sweep).path / "plan.json") or {}
-    parent = connection.parent(experiment_id, sweep, _describe(plan))
+    name = beside(sweep, plan)
+    parent = connection.parent(experiment_id, sweep, _describe(plan), name)
     return TrackingTarget(uri, experiment_id, parent, sweep)
 
 
@@ -93,8 +94,8 @@ def plan_files(store: Store, sweep: str) -> list[Path]:
 class Connection(Server):
     """A server that holds sweeps and their runs."""
 
-    def parent(self, experiment_id: str, sweep: str, note: str) -> str:
-        """The id of the sweep's parent run; created with `note` as description if missing."""
+    def parent(self, experiment_id: str, sweep: str, note: str, name: str) -> str:
+        """The id of the sweep's parent run; created with that description and name if missing."""
         tags = {"optpath.kind": "sweep", "optpath.sweep": sweep}
         found = self.search(experiment_id, tags)
         for surplus in found[1:]:
@@ -102,7 +103,7 @@ class Connection(Server):
         if found:
             return str(found[0].info.run_id)
         extra = {"mlflow.note.content": note, "mlflow.source.name": "optpath"}
-        return str(self.create(experiment_id, sweep, tags | extra).info.run_id)
+        return str(self.create(experiment_id, name, tags | extra).info.run_id)
 
     def children(self, target: TrackingTarget) -> dict[str, Run]:
         """The sweep's child runs by run_id."""

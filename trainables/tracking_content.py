@@ -102,10 +102,15 @@ class RunContent:
 def opening(entry: Mapping[str, Any], sweep: str) -> RunContent:
     """What is known of a run before it has ended: its entry in the plan."""
     config = RunConfig.parse(entry["config"])
+    name = beside(run_name(config, entry["axes"]), entry)
     return RunContent(
-        entry["run_id"], run_name(config, entry["axes"]), run_params(config, entry["axes"]),
-        run_tags(entry, config, sweep),
+        entry["run_id"], name, run_params(config, entry["axes"]), run_tags(entry, config, sweep),
     )  # fmt: skip
+
+
+def beside(name: str, entry: Mapping[str, Any]) -> str:
+    """The name of a sweep or run, and what its plan says to stand in for other data."""
+    return f"{name} ({entry['stand_in']})" if "stand_in" in entry else name
 
 
 def finished(entry: Mapping[str, Any], sweep: str, store: Store) -> RunContent | None:
@@ -214,7 +219,8 @@ def run_params(config: RunConfig, axes: Mapping[str, Any]) -> dict[str, str]:
 
 def run_tags(entry: Mapping[str, Any], config: RunConfig, sweep: str) -> dict[str, str]:
     """Identity tags (`optpath.*`) and, without a prefix, those that a user filters by in the UI."""
-    return status_tags("running") | {
+    stand_in = {"stand_in": entry["stand_in"][:TAG_LENGTH]} if "stand_in" in entry else {}
+    return status_tags("running") | stand_in | {
         "optpath.kind": "run",
         "optpath.sweep": sweep,
         "optpath.run_id": entry["run_id"],

@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.cells import Ablation
+from analysis.figures.note import note_above
 from analysis.figures.style import style
 from analysis.runs import Sweep
 from trainables.store import write_bytes
@@ -55,14 +56,22 @@ def save_figure(
 ) -> SavedFigure | None:
     """Write NAME.png, NAME.svg and NAME.csv (the table); None if there is nothing to draw."""
     table = kind.table(sweep, ablations)
-    return None if table.empty else save_table(kind, table, folder)
+    return None if table.empty else save_table(kind, sweep, table, folder)
 
 
-def save_table(kind: FigureKind, table: pd.DataFrame, folder: Path) -> SavedFigure:
+def drawn(kind: FigureKind, sweep: Sweep, table: pd.DataFrame) -> Figure:
+    """The figure of a table that is not empty; above it what stands in for other data."""
+    figure = kind.draw(table)
+    if sweep.stand_in:
+        note_above(figure, f"Stand-in: {sweep.stand_in}")
+    return figure
+
+
+def save_table(kind: FigureKind, sweep: Sweep, table: pd.DataFrame, folder: Path) -> SavedFigure:
     """Draw a table that is not empty and write NAME.png, NAME.svg and NAME.csv."""
     paths = {ending: folder / f"{kind.name}.{ending}" for ending in ("png", "svg", "csv")}
     with style():
-        figure = kind.draw(table)
+        figure = drawn(kind, sweep, table)
         write_bytes(paths["png"], _rendered(figure, "png"))
         write_bytes(paths["svg"], _rendered(figure, "svg"))
     write_bytes(paths["csv"], table.to_csv(index=False).encode())

@@ -50,10 +50,11 @@ def figure(
 
     figure_named(name)  # a wrong name is said before any table is read
     here, stored_as = stored(sweep, scale, variant, storage, tracking_uri)
-    loaded = load_sweep(stored_as, tracking_uri=here.tracking_uri) if tracking_uri else None
-    drawing = chosen(loaded or load_sweep(stored_as, here.store.root), name, by=by, x=x)
+    remote = load_sweep(stored_as, tracking_uri=here.tracking_uri) if tracking_uri else None
+    loaded = remote or load_sweep(stored_as, here.store.root)
+    drawing = chosen(loaded, name, by=by, x=x)
     folder = output or here.store.sweep(stored_as).path / "figures"
-    saved = save_table(drawing.kind, drawing.table, folder)
+    saved = save_table(drawing.kind, loaded, drawing.table, folder)
     for path in (saved.png, saved.svg, saved.csv):
         typer.echo(path)
 
