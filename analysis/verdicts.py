@@ -49,6 +49,11 @@ class Found:
     scope: str = ""
     why: str = ""
 
+    @property
+    def is_undefined(self) -> bool:
+        """True if the metric has no value here."""
+        return self.outcome is Outcome.UNDEFINED
+
 
 @dataclass(frozen=True)
 class Verdict:

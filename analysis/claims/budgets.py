@@ -93,9 +93,14 @@ def _first_half(short: Measured, long: Measured) -> float:
 
 
 def end_rise(run: ClaimRun) -> Measures:
-    """Mean gamma of the last kept steps over the median, and over the null's own such ratio."""
+    """Mean gamma of the last kept steps over the median, and over the null's own such ratio.
+
+    Undefined where the null itself does not rise: the kept steps end too long before the run does.
+    """
     own, null = _rise(run.kept("gamma")), _rise(run.kept("null_gamma"))
-    return {"rise": own, "over_null": own / null if null else math.nan}
+    if not null > RISES:
+        return {"rise": math.nan, "over_null": math.nan}
+    return {"rise": own, "over_null": own / null}
 
 
 def _rise(values: Array) -> float:
@@ -106,6 +111,9 @@ def _rise(values: Array) -> float:
 
 def rises_like_the_null(evidence: Evidence) -> Found:
     """A rise, of about the null's size: where it passes, the null is the explanation."""
+    if not any(math.isfinite(run["rise"]) for run in evidence.runs):
+        why = "the kept steps end before the null model itself rises, so no rise is to be explained"
+        return Found(Outcome.OPEN, "", why=why)
     rise = each_setting(
         evidence.runs, lambda run: float(run["rise"]), RISES, None, "end over median of gamma"
     )
@@ -241,10 +249,11 @@ CLAIMS = (
         metric=f"mean gamma over the last {END:.0%} of the kept steps over the median; over the "
         "null's own such ratio",
         rule=f"passes if in every setting the first ratio's interval lies above {RISES} and the "
-        f"second's within {LIKE_THE_NULL}, fails if one lies outside. The claim is that the null "
+        f"second's within {LIKE_THE_NULL}, fails if one lies outside. Runs whose null does not "
+        f"rise above {RISES} within the kept steps settle nothing. The claim is that the null "
         "explains the rise, so a pass says so.",
         threshold="ours, untuned",
-        needs=(),
+        needs=(needs.steps(100, f"of which the last {END:.0%} are the end"),),
         columns=COLUMNS,
         measure=end_rise,
         decide=rises_like_the_null,

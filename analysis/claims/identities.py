@@ -10,17 +10,21 @@ import numpy as np
 
 from analysis.claims import needs, statistics
 from analysis.claims.contract import Claim, Evidence, Measures, Need, Null
+from analysis.claims.facts import Facts
 from analysis.claims.planting import SEEDS, PlantedRun, labelled, path_steps
 from analysis.claims.rules import undefined
 from analysis.claims.run import Array, ClaimRun
-from analysis.verdicts import Found, Word, exactly
+from analysis.verdicts import Found, Outcome, Word, exactly
 
 RESIDUAL = 1e-5
 """Relative, of float32 weights; INVENTORY C23."""
 ADDITIVE = 1e-6
 """Relative to ‖G‖ ‖D‖; float32 reaches 4e-9 (INVENTORY C14)."""
-CLOSED_FORM = (0.98, 1.02)
-"""Of the mean of gamma sqrt(T - t) over a walk in 20,000 dimensions; INVENTORY C22."""
+DEVIATIONS = 4.0
+"""Standard deviations of the mean of gamma sqrt(T - t) that the closed form is given; ours: one
+faultless walk in 16,000 lies outside."""
+WIDEST = 0.1
+"""A wider band around 1 would pass nearly anything; ours."""
 SLACK = 1e-6
 """Relative rounding that the bound of eq. 7 is given."""
 PRECISE = 1e-9
@@ -77,7 +81,14 @@ def guaranteed(run: ClaimRun) -> Measures:
 
 
 def _is_plain(run: ClaimRun) -> bool:
-    """True if every update was -eta G: SGD without momentum, decay or clipping."""
+    """True if every update was -eta G: SGD without momentum, decay or clipping.
+
+    Weight decay must be 0 itself: with any, the step is along G + lambda w, whose RSI and error
+    bound are not the measured ones, and eq. 4 to 7 say nothing of G. A small one hides in the norm
+    of the update, which float32 rounds to 1e-4 of it.
+    """
+    if run.facts.number("optimizer.weight_decay", 0.0) != 0:
+        return False
     expected = run.whole("learning_rate") * run.whole("gradient_norm")
     with np.errstate(divide="ignore", invalid="ignore"):
         return bool(_maximum(np.abs(run.whole("update_norm") / expected - 1)) < 1e-3)
@@ -90,7 +101,7 @@ def rates_hold(evidence: Evidence) -> Found:
     violations = [run["violation"] for run in runs if not math.isnan(run["violation"])]
     if not residuals or not violations:
         return undefined(
-            "no run of plain SGD (no momentum, no weight decay, no clipping) whose RSI is "
+            "no run of plain SGD (no momentum, weight decay exactly 0, no clipping) whose RSI is "
             "positive throughout."
         )
     numbers = (
@@ -101,18 +112,47 @@ def rates_hold(evidence: Evidence) -> Found:
 
 
 def walk(run: ClaimRun) -> Measures:
-    """The mean over the steps of gamma sqrt(T - t)."""
+    """The mean over the steps of gamma sqrt(T - t), and its variance over walks, 1 / (4 d).
+
+    To first order in 1 / sqrt(d), with u_t the steps' directions and S_t the sum of those from t
+    on, gamma_t sqrt(T - t) - 1 = sum_{s > t} <u_t, u_s> - (‖S_t‖^2 / (T - t) - 1) / 2. In its mean
+    over t a pair s < r has the weight (1 + ln(1 - s / T)) / T, and each <u_s, u_r> the variance
+    1 / d, so the variance is 1 / d times the integral of x (1 + ln x)^2 over [0, 1], which is 1/4,
+    whatever T. Simulated: .0112 at d = 2000, T = 200, against .0112.
+    """
     to_come = np.arange(run.facts.num_steps, 0, -1.0)
-    return {"mean": statistics.mean(run.whole("gamma") * np.sqrt(to_come))}
+    measured = run.noise_dimension()
+    dimension = run.facts.number("data.dimension", math.nan)
+    dimension = dimension if math.isnan(measured) else measured
+    return {
+        "mean": statistics.mean(run.whole("gamma") * np.sqrt(to_come)),
+        "variance": 1 / (4 * dimension),
+    }
 
 
 def closed_form(evidence: Evidence) -> Found:
-    """The mean over the runs is 1, within what 200 steps in 20,000 dimensions scatter."""
+    """The mean over the runs is 1, within what walks in that many dimensions scatter."""
     mean = float(np.mean([run["mean"] for run in evidence.runs]))
     if math.isnan(mean):
         return undefined("gamma has no value.")
-    low, high = CLOSED_FORM
-    return Found(exactly(low < mean < high), f"mean of gamma sqrt(T - t): {mean:.4f}.")
+    numbers = f"mean of gamma sqrt(T - t): {mean:.4f}"
+    variances = [run["variance"] for run in evidence.runs]
+    band = DEVIATIONS * math.sqrt(sum(variances)) / len(variances)
+    if math.isnan(band):
+        why = "the walk's dimension is not known: give data.dimension, or measure probe_batches"
+        return Found(Outcome.OPEN, f"{numbers}.", why=why)
+    if band > WIDEST:
+        why = f"walks in so few dimensions scatter by {band:.2g} of it, more than {WIDEST}"
+        return Found(Outcome.OPEN, f"{numbers}.", why=why)
+    found = exactly(abs(mean - 1) < band)
+    return Found(
+        found, f"{numbers}, where walks in that many dimensions are within {band:.2g} of 1."
+    )
+
+
+def plain_walk(facts: Facts) -> bool:
+    """True for steps along the gradient, of one length: SGD at a constant learning rate."""
+    return needs.is_of(facts, "optimizer", ["sgd"]) and needs.is_constant(facts)
 
 
 def replays(evidence: Evidence) -> Found:
@@ -168,10 +208,11 @@ def batches(residual: float) -> list[PlantedRun]:
     return [PlantedRun({"seed": 0}, path_steps(STEPS, 0.05), tables=tables)]
 
 
-def walks(factor: float) -> list[PlantedRun]:
-    """Random walks with gamma = factor (T - t)^-1/2."""
+def walks(factor: float, dimension: int | None = 20_000) -> list[PlantedRun]:
+    """Random walks in that many dimensions with gamma = factor (T - t)^-1/2."""
     gamma = factor * np.arange(STEPS, 0, -1.0) ** -0.5
-    config = {"task": {"name": "random_walk"}}
+    data = {"name": "random_walk"} | ({} if dimension is None else {"dimension": dimension})
+    config = {"data": data, "optimizer": {"name": "sgd"}}
     return [PlantedRun({"seed": seed}, path_steps(STEPS, gamma), config=config) for seed in SEEDS]
 
 
@@ -202,9 +243,14 @@ CLAIMS = (
         statement="on an isotropic random walk gamma is (T - t)^-1/2",
         source="P1 section 6, eq. 8",
         metric="mean over runs and steps of gamma sqrt(T - t)",
-        rule=f"passes if it lies within {CLOSED_FORM}.",
-        threshold="the scatter of 200 steps in 20,000 dimensions",
-        needs=(needs.synthetic("the random walk", "random_walk", "isotropic_random_walk", "walk"),),
+        rule=f"passes if it lies within {DEVIATIONS:g} standard deviations of 1: over R walks in d "
+        "dimensions one is 1 / (2 sqrt(d R)), whatever T. Where that is not known, or the band is "
+        f"wider than {WIDEST}, nothing is settled.",
+        threshold="the scatter of the walk itself: .0082 for three walks in 20,000 dimensions",
+        needs=(
+            needs.synthetic("the random walk", "random_walk", "isotropic_random_walk", "walk"),
+            Need("runs of SGD at a constant learning rate", plain_walk),
+        ),
         columns=("steps.gamma",),
         measure=walk,
         decide=closed_form,
@@ -232,8 +278,8 @@ CLAIMS = (
         source="P1 section 3, eq. 5 to 7",
         metric="residual of 1 - 2 eta* RSI + (eta* EB)^2 = 1 - gamma^2; excess of d_t^2 over "
         "d_0^2 prod (1 - 2 eta mu + eta^2 L^2), which is eq. 7 at eta = mu / L^2",
-        rule=f"passes if in every run of plain SGD the first is below {PRECISE:g} and the second "
-        f"below {SLACK:g} of the bound; runs whose inf RSI is not positive have no bound.",
+        rule="passes if in every run of plain SGD (weight decay exactly 0) the first is below "
+        f"{PRECISE:g} and the second below {SLACK:g} of the bound; runs whose inf RSI is not positive have no bound.",
         threshold="float64 columns; rounding",
         needs=(),
         columns=(

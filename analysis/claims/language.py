@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from analysis.claims import needs, statistics
 from analysis.claims.contract import Claim, Evidence, Measured, Measures
 from analysis.claims.planting import SEEDS, PlantedRun, jitter, path_steps
+from analysis.claims.positivity import FEWEST_KEPT
 from analysis.claims.rules import each_run, listed, over_seeds
 from analysis.claims.run import ClaimRun
 from analysis.verdicts import Found, Outcome, Word, agreed, within
@@ -128,7 +129,10 @@ CLAIMS = (
         rule=f"passes if every run's gamma is positive and the ratio's interval lies above "
         f"{BEYOND_NULL:g} in every setting, fails if one fails.",
         threshold="ours; relative, since the level depends on the number of steps",
-        needs=(needs.data("ptb", "wikitext103"),),
+        needs=(
+            needs.data("ptb", "wikitext103"),
+            needs.steps(FEWEST_KEPT, "fewer without a negative gamma do not make it always so"),
+        ),
         columns=COLUMNS,
         measure=level,
         decide=high_over_null,

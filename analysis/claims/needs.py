@@ -45,10 +45,21 @@ def steps(number: int, why: str) -> Need:
     return Need(words, lambda f: f.num_steps >= number)
 
 
+def steps_per_epoch(number: int, why: str) -> Need:
+    """Runs of at least that many steps in their first epoch."""
+    words = f"runs of at least {number} steps per epoch ({why})"
+    return Need(words, lambda f: f.steps_per_epoch >= number)
+
+
 def epochs(number: int) -> Need:
     """Runs of at least that many epochs."""
     words = f"runs of at least {number} epochs"
     return Need(words, lambda f: f.length.num_whole_epochs >= number)
+
+
+def is_constant(facts: Facts) -> bool:
+    """True if the learning rate is constant, which is the default schedule."""
+    return is_of(facts, "schedule", ["", "constant"])
 
 
 def regime(name: str) -> Need:

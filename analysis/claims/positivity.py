@@ -18,6 +18,9 @@ from analysis.verdicts import Found, Outcome, Word, agreed, within
 
 MOST_NEGATIVE = 0.001
 """Share of steps that 'almost always' allows [1]; ours, after P1 section 4.1's few of 29,640."""
+FEWEST_KEPT = 1000
+"""Kept steps without which a share of at most MOST_NEGATIVE cannot show: one step of fewer is more
+than that share by itself, and none of a handful says nothing of the next thousand."""
 LEAST_DEFINED = 0.5
 """Share of the kept steps whose gamma must be defined for a share of them to speak of the run; ours
 (one example per minibatch leaves 43 % of the asymmetric linear model's steps undefined)."""
@@ -39,6 +42,7 @@ def negatives(run: ClaimRun) -> Measures:
     known = np.isfinite(gamma).sum()
     defined = known > 0 and known >= LEAST_DEFINED * len(gamma)
     return {
+        "known": int(known),
         "share": float(negative.sum() / known) if defined else math.nan,
         "count": int(negative.sum()),
         "first": float(place.min()) if len(place) else math.nan,
@@ -58,32 +62,48 @@ def _held_out(run: ClaimRun) -> float:
     return float((gamma < 0).mean()) if len(gamma) else math.nan
 
 
-def almost_always(run: Measured) -> bool | None:
+def almost_always(run: Measured) -> bool:
     """At most MOST_NEGATIVE of the kept steps have a negative gamma."""
-    return None if math.isnan(run["share"]) else bool(run["share"] <= MOST_NEGATIVE)
+    return bool(run["share"] <= MOST_NEGATIVE)
 
 
-def few_and_late(run: Measured) -> bool | None:
+def few_and_late(run: Measured) -> bool:
     """No negative gamma, or FEW at most and all of them late."""
-    if math.isnan(run["share"]):
-        return None
     return bool(run["count"] == 0 or (run["count"] <= FEW and run["first"] >= LATE))
 
 
-def few_and_early(run: Measured) -> bool | None:
+def few_and_early(run: Measured) -> bool:
     """Negative gamma at fewer than MOST_NEGATIVE of the steps, and very early ones only."""
-    if math.isnan(run["share"]):
-        return None
     return bool(run["count"] == 0 or (run["share"] < MOST_NEGATIVE and run["last"] < EARLY))
 
 
-def positive(passes: Callable[[Measured], bool | None], evidence: Evidence) -> Found:
+def settled(passes: Callable[[Measured], bool], run: Measured) -> bool | None:
+    """Whether a run passes; None where gamma has no value, and where the run is too short to tell.
+
+    A run of fewer than FEWEST_KEPT steps tells by more than FEW negative ones alone.
+    """
+    if math.isnan(run["share"]):
+        return None
+    ok = passes(run)
+    return None if run["known"] < FEWEST_KEPT and (ok or run["count"] <= FEW) else ok
+
+
+def positive(passes: Callable[[Measured], bool], evidence: Evidence) -> Found:
     """The rule per run; held-out gradients decide whether it exceeds the null."""
-    shares = [run["share"] for run in evidence.runs if math.isfinite(run["share"])]
-    numbers = f"largest share of negative steps {max(shares):.3g}" if shares else ""
-    found = each_run(evidence.runs, passes, numbers)
+    known = [run for run in evidence.runs if math.isfinite(run["share"])]
+    numbers = ""
+    if known:
+        shares, lengths = [run["share"] for run in known], [run["known"] for run in known]
+        steps = " to ".join(f"{n:,}" for n in sorted({min(lengths), max(lengths)}))
+        numbers = f"largest share of negative steps {max(shares):.3g}, of {steps} kept steps"
+    found = each_run(evidence.runs, partial(settled, passes), numbers)
+    if known and max(run["known"] for run in known) < FEWEST_KEPT and found.is_undefined:
+        why = f"no run has the {FEWEST_KEPT:,} kept steps in which a share of {MOST_NEGATIVE:.1%} "
+        return Found(Outcome.OPEN, found.numbers, why=f"{why}shows")
     held_out = each_run(evidence.runs, _held_out_positive)
-    return Found(found.outcome, found.numbers, held_out.outcome)
+    unmeasured = " Held-out gradients (probe held_out) were not measured."
+    numbers = found.numbers + unmeasured * held_out.is_undefined
+    return Found(found.outcome, numbers, held_out.outcome)
 
 
 def _held_out_positive(run: Measured) -> bool | None:
@@ -99,21 +119,21 @@ def irregular(evidence: Evidence) -> Found:
     return Found(outcome, f"share of steps with negative gamma and RSI: {listed(settings)}.")
 
 
-STEPS = 400
+STEPS = 2000
 PlantedCases = dict[Word, Callable[[], Sequence[PlantedRun]]]
 
 
 def planted(
-    negative: Iterable[int], *, held_out: bool = False, **config: Any
+    negative: Iterable[int], *, held_out: bool = False, num_steps: int = STEPS, **config: Any
 ) -> Sequence[PlantedRun]:
     """Runs with gamma = .05 but at some steps; with held-out gradients whose gamma is positive."""
     found = []
     for seed in SEEDS:
-        gamma = full(STEPS, 0.05 * jitter(seed))
+        gamma = full(num_steps, 0.05 * jitter(seed))
         gamma[list(negative)] = -0.01
         labels = {"batch 0": 0.02, "batch 1": 0.03, "2 x b": 0.03}
-        tables = {"held_out": labelled({"gamma": labels}, STEPS)} if held_out else {}
-        steps = path_steps(STEPS, gamma)
+        tables = {"held_out": labelled({"gamma": labels}, num_steps)} if held_out else {}
+        steps = path_steps(num_steps, gamma)
         found.append(PlantedRun({"seed": seed}, steps, config=config, tables=tables))
     return found
 
@@ -152,6 +172,11 @@ CIFAR: dict[str, Any]
 IMAGENET: dict[str, Any]
 CIFAR, IMAGENET = {"data": {"name": "cifar10"}}, {"data": {"name": "imagenet"}}
 
+TOO_SHORT = (
+    f"A run of fewer than {FEWEST_KEPT:,} kept steps settles nothing, unless more than {FEW} of "
+    "them are negative."
+)
+
 CLAIMS = (
     Claim(
         id="C01",
@@ -159,13 +184,13 @@ CLAIMS = (
         source="P1 section 4.1",
         metric="share of kept steps with gamma < 0",
         rule=f"passes if it is at most {MOST_NEGATIVE:.1%} in every run, fails if it is more in "
-        "every run. Beyond the null only if it passes on held-out gradients too.",
+        f"every run. {TOO_SHORT} Beyond the null only if it passes on held-out gradients too.",
         threshold="ours, after the paper's 'one or two' of 29,640",
         needs=(),
         columns=COLUMNS,
         measure=negatives,
         decide=partial(positive, almost_always),
-        planted=cases(range(40)),
+        planted=cases(range(40)) | {Word.INCONCLUSIVE: partial(planted, (), num_steps=400)},
     ),
     Claim(
         id="C02",
@@ -173,8 +198,8 @@ CLAIMS = (
         source="P1 section 4",
         metric="number of kept steps with gamma < 0, and where they are",
         rule=f"passes if every run has none, or at most {FEW} and all in the last "
-        f"{1 - LATE:.0%} of its steps; fails if no run does. Beyond the null only if held-out "
-        "gradients are almost always positive too.",
+        f"{1 - LATE:.0%} of its steps; fails if no run does. {TOO_SHORT} Beyond the null only if "
+        "held-out gradients are almost always positive too.",
         threshold="the paper's text; where the end begins is ours",
         needs=(needs.data("cifar10"),),
         columns=COLUMNS,
@@ -188,8 +213,8 @@ CLAIMS = (
         source="P1 section 4",
         metric="share of kept steps with gamma < 0, and where they are",
         rule=f"passes if in every run fewer than {MOST_NEGATIVE:.1%} are negative, all of them in "
-        f"the first {EARLY:.0%} of its steps; fails if no run does. Beyond the null only if "
-        "held-out gradients are almost always positive too.",
+        f"the first {EARLY:.0%} of its steps; fails if no run does. {TOO_SHORT} Beyond the null "
+        "only if held-out gradients are almost always positive too.",
         threshold="ours",
         needs=(needs.data("imagenet"),),
         columns=COLUMNS,

@@ -27,14 +27,14 @@ def each_run(
 ) -> Found:
     """A rule that every run passes or fails by itself, without an interval.
 
-    PASS or FAIL where all runs agree, OPEN where they do not; None is undefined.
+    PASS or FAIL where all runs agree, OPEN where they do not; None settles nothing.
     """
     found = [passes(run) for run in runs]
     known = [ok for ok in found if ok is not None]
     outcome = agreed(exactly(ok) for ok in known)
     count = f"{sum(known)} of {len(known)} runs pass"
     undefined = len(found) - len(known)
-    more = f", {undefined} have no value" if undefined else ""
+    more = f", {undefined} settle nothing" if undefined else ""
     return Found(outcome, f"{count}{more}; {numbers}".removesuffix("; ") + ".")
 
 
