@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import (
@@ -81,9 +82,16 @@ D = TypeVar("D")
 def build_dataclass(options: type[D], values: Mapping[str, Any], where: str) -> D:
     """A validated dataclass from plain values; what is wrong becomes one line."""
     try:
-        return TypeAdapter(options).validate_python(dict(values))
+        validated: D = _adapter(options).validate_python(dict(values))
     except ValidationError as error:
         raise UserError(explain(error, Options, where)) from None
+    return validated
+
+
+@cache
+def _adapter(options: Any) -> TypeAdapter[Any]:
+    """The validator of a dataclass; to build one takes a millisecond, and every run has several."""
+    return TypeAdapter(options)
 
 
 def explain(error: ValidationError, options: type[Options], where: str) -> str:
