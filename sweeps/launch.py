@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sweeps.identity import trajectory_id
 from sweeps.plan import Plan, PlannedTrajectory
 from sweeps.ray_session import Launch, Signals, ray_session, scratch
+from sweeps.same_data import PresentData
 from trainables.worker import WorkOrder
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ def stages(work: Sequence[PlannedTrajectory]) -> list[list[PlannedTrajectory]]:
     return [stage for stage in (first, second) if stage]
 
 
-def order(sweep: str, trajectory: PlannedTrajectory, launch: Launch) -> WorkOrder:
+def order(
+    sweep: str, trajectory: PlannedTrajectory, launch: Launch, present: PresentData
+) -> WorkOrder:
     """What a worker needs to know to do a trajectory's open runs."""
     return WorkOrder(
         sweep=sweep,
@@ -64,6 +67,7 @@ def order(sweep: str, trajectory: PlannedTrajectory, launch: Launch) -> WorkOrde
         runs={run.run_id: run.config.plain() for run in trajectory.open_runs},
         others=_others(trajectory),
         follows=trajectory.follows,
+        data_digest=present.digest(trajectory.runs[0].config.data),
     )
 
 
@@ -92,7 +96,8 @@ def _fit(
 
     # the longest first, so that no long one is left running alone at the end
     longest_first = sorted(work, key=lambda trajectory: -trajectory.num_steps)
-    orders = [asdict(order(sweep, trajectory, launch)) for trajectory in longest_first]
+    present = PresentData(launch.data_root)
+    orders = [asdict(order(sweep, trajectory, launch, present)) for trajectory in longest_first]
     resources = launch.resources
     asked = {"cpu": resources.cpus_per_run, "gpu": resources.gpus_per_run}
     tuner = tune.Tuner(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -112,6 +112,8 @@ class Plan:
     """Label -> what it fixes and what it varies."""
     referenced: frozenset[str] = frozenset()
     """The trajectories whose reference pass the store has, as far as open runs ask for it."""
+    computed_from: Mapping[str, str] = field(default_factory=dict)
+    """Run id -> digest of the data from which the store has results or a reference pass of it."""
 
     @cached_property
     def trajectories(self) -> tuple[PlannedTrajectory, ...]:

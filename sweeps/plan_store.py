@@ -28,23 +28,29 @@ def mark_done(plan: Plan, store: Store) -> Plan:
     A run that diverged is a result and is not retried; one whose replay diverged is.
     """
     states: dict[str, State] = {}
+    digests: dict[str, str] = {}
     for run in plan.runs:
         manifest = store.run(run.run_id).manifest()
         if manifest is not None and manifest["status"] in SETTLED:
             states[run.run_id] = SETTLED[manifest["status"]]
+            digests[run.run_id] = manifest["data_digest"]
     marked = plan.with_states(states)
-    open_ones = (t for t in marked.trajectories if t.open_runs)
-    stored = (t.trajectory_id for t in open_ones if _has_reference(t, store))
-    return replace(marked, referenced=frozenset(stored))
+    referenced: set[str] = set()
+    for trajectory in marked.trajectories:
+        record = _record(trajectory, store)
+        if record is not None:
+            digests |= dict.fromkeys((r.run_id for r in trajectory.open_runs), record.data_digest)
+            if all(_covers(record, run) for run in trajectory.open_runs):
+                referenced.add(trajectory.trajectory_id)
+    return replace(marked, referenced=frozenset(referenced), computed_from=digests)
 
 
-def _has_reference(trajectory: PlannedTrajectory, store: Store) -> bool:
-    """True if its open runs need no training: a replay answers what they ask."""
+def _record(trajectory: PlannedTrajectory, store: Store) -> ReferenceRecord | None:
+    """The record of the reference pass that the store has for its open runs; None if none."""
+    if not trajectory.open_runs:
+        return None
     manifest = store.trajectory(trajectory.trajectory_id).manifest()
-    if manifest is None:
-        return False
-    record = ReferenceRecord.model_validate(manifest["record"])
-    return all(_covers(record, run) for run in trajectory.open_runs)
+    return None if manifest is None else ReferenceRecord.model_validate(manifest["record"])
 
 
 def _covers(record: ReferenceRecord, run: PlannedRun) -> bool:

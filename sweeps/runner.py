@@ -15,6 +15,7 @@ from sweeps.plan import Plan
 from sweeps.plan_store import write_plan
 from sweeps.progress import Progress
 from sweeps.ray_session import Launch, check_launch
+from sweeps.same_data import check_same_data
 from sweeps.sync import sync
 from sweeps.view import shown
 from sweeps.weights import num_weights
@@ -35,12 +36,15 @@ def run_sweep(plan: Plan, here: Places, launch: Launch, console: Console) -> boo
     """Run what the store does not have of the plan; False if some run failed unexpectedly.
 
     Raises:
-        UserError: before anything starts: storage, resources, data, a sweep of another base.
+        UserError: before anything starts: storage, resources, data that are not there or not those
+            of the stored results, a sweep of another base.
         KeyboardInterrupt: Ctrl-C or SIGTERM; nothing of the launch runs any more.
     """
     check_launch(launch)
     check_writable(here.store)
     _prepare_data(plan, here.data_root, console)
+    for line in check_same_data(plan, here.store, here.data_root):
+        console.print(line, style="yellow", soft_wrap=True)
     write_plan(here.store, plan)
     progress = Progress(plan, here.store)
     preparation = Preparation(here.tracking_uri, here.store, plan.name)
@@ -72,7 +76,7 @@ def schedule_warnings(plan: Plan, store: Store) -> list[str]:
 
 
 def _prepare_data(plan: Plan, data_root: Path, console: Console) -> None:
-    for data in dict.fromkeys(run.config.data for run in plan.open_runs):
+    for data in dict.fromkeys(run.config.data for run in plan.runs):
         with _announced(f"preparing {data.name}, once ...", console):
             data.prepare(data_root)
     for run in plan.open_runs:  # a network that the data do not fit is a mistake found here

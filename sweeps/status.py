@@ -6,9 +6,11 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sweeps.plan_store import SETTLED, read_plan
+from sweeps.same_data import PresentData
 from sweeps.view import duration
 from trainables.errors import UserError
 from trainables.store import Folder, Store
@@ -33,19 +35,19 @@ class RunStatus:
     error: str = ""
 
 
-def sweep_status(store: Store, name: str, now: float | None = None) -> list[RunStatus]:
+def sweep_status(store: Store, name: str, data_root: Path) -> list[RunStatus]:
     """The status of every run of a stored sweep; raises UserError for an unknown sweep."""
-    now = time.time() if now is None else now
-    return [_status(store, run, now) for run in read_plan(store, name)["runs"]]
+    now, present = time.time(), PresentData(data_root)
+    return [_status(store, run, now, present) for run in read_plan(store, name)["runs"]]
 
 
-def _status(store: Store, run: Mapping[str, Any], now: float) -> RunStatus:
+def _status(store: Store, run: Mapping[str, Any], now: float, present: PresentData) -> RunStatus:
     own = run["run_id"], run["ablations"], run["axes"]
     manifest = store.run(run["run_id"]).manifest()
     if manifest is not None and manifest["status"] in SETTLED:
         step = manifest["diverged_at_step"]
         error = "" if step is None else f"training diverged at step {step}"
-        return RunStatus(*own, manifest["status"], error=error)
+        return RunStatus(*own, manifest["status"], error=error or _other_data(manifest, present))
     folder = store.trajectory(run["trajectory_id"])
     progress = _read(folder, "progress.json")
     if progress is not None and run["run_id"] in progress["runs"]:
@@ -57,6 +59,13 @@ def _status(store: Store, run: Mapping[str, Any], now: float) -> RunStatus:
     error = failure["message"].splitlines()[0] if failure else ""
     state = manifest["status"] if manifest else "failed" if failure else "pending"
     return RunStatus(*own, state, error=error)
+
+
+def _other_data(manifest: Mapping[str, Any], present: PresentData) -> str:
+    data = present.of(manifest["config"])
+    if present.digest(data) in (None, manifest["data_digest"]):
+        return ""
+    return f"computed from other {data.name} data than are now in {present.root}"
 
 
 def _remaining(progress: Mapping[str, Any]) -> str:

@@ -46,6 +46,8 @@ class Job:
     """Trajectory id -> training, of those whose w* is a reference of some run."""
     follows: str | None = None
     """The finished run whose local learning rates the schedule follows; most follow none."""
+    data_digest: str | None = None
+    """That of the data which the driver found; None: it does not know."""
 
     def other(self, config: RunConfig) -> str:
         """The trajectory id of that one of `others`."""

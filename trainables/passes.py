@@ -6,6 +6,7 @@ what is there already, so doing the same job again goes on where it stopped.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -13,6 +14,8 @@ from dataclasses import replace
 from geometry.probes.contract import OtherReference
 from trainables.checkpoint import Cadence, load_checkpoint
 from trainables.config import RunConfig
+from trainables.data.same import SHOWN, check_same
+from trainables.errors import UserError
 from trainables.job import Job, Place, Progress, RunJob, Workbench, drive
 from trainables.keepers import keepers_for
 from trainables.measurement import Measurement
@@ -47,7 +50,7 @@ def work(job: Job, place: Place) -> Generator[Progress, None, None]:
     if any(not is_settled(place.store, run.run_id) for run in job.runs):
         # before the own lock is taken: two jobs may want each other's w*
         for trajectory_id, config in job.others.items():
-            yield from _other_reference(trajectory_id, config, place)
+            yield from _other_reference(trajectory_id, config, place, job.data_digest)
     with _own_lock(folder):
         runs = tuple(run for run in job.runs if not is_settled(place.store, run.run_id))
         if not runs:
@@ -65,15 +68,21 @@ def work(job: Job, place: Place) -> Generator[Progress, None, None]:
 
 
 def _set_up(job: Job, place: Place) -> tuple[Workbench, ReferenceRecord]:
-    """The workbench under the recorded thread count; another device or version starts anew."""
+    """The workbench under the recorded thread count; another device or version starts anew.
+
+    Raises:
+        UserError: the data are not those of the driver, or of the passes that this one builds on.
+    """
     folder = place.store.trajectory(job.trajectory_id)
     record = load_record(folder)
     num_threads = record.environment["num_threads"] if record else place.num_threads
     bench = Workbench(job, place, num_threads)
+    if not bench.config.data.generated:
+        _check_data(bench, record)
     if record is None:
         return bench, bench.new_record()
     if record.data_digest != bench.task.data_digest:
-        reason = "the data set's content changed"
+        reason = "the installed code makes other data"
     elif bench.curve and record.schedule.get("schedule_curve") != bench.curve.digest():
         reason = f"run {bench.curve.run_id}, which it follows, was done anew"
     elif record.environment != bench.environment:
@@ -82,6 +91,24 @@ def _set_up(job: Job, place: Place) -> tuple[Workbench, ReferenceRecord]:
         return bench, record
     discard(folder)
     return bench, bench.new_record().model_copy(update={"redone_because": reason})
+
+
+def _check_data(bench: Workbench, record: ReferenceRecord | None) -> None:
+    """Compare the data with the driver's, and with those of the passes that are built on."""
+    job, data, root = bench.job, bench.config.data, bench.place.data_root
+    found = bench.task.data_digest
+    used = {job.trajectory_id: record.data_digest} if record else {}
+    for trajectory_id in job.others:
+        manifest = bench.place.store.trajectory(trajectory_id).manifest()
+        assert manifest is not None, "other trajectories are done before this one is set up"
+        used[trajectory_id] = manifest["record"]["data_digest"]
+    for trajectory_id, digest in used.items():
+        check_same(f"trajectory {trajectory_id}", data, root, digest, found)
+    if job.data_digest not in (None, found):
+        raise UserError(
+            f"data {data.name}: digest {found[:SHOWN]} in {root} on {platform.node()}, where the "
+            f"sweep was started with {job.data_digest[:SHOWN]}; give all machines the same files"
+        )
 
 
 def _wanted(bench: Workbench) -> dict[OtherReference, set[int]]:
@@ -93,14 +120,17 @@ def _wanted(bench: Workbench) -> dict[OtherReference, set[int]]:
     return wanted
 
 
-def _other_reference(trajectory_id: str, config: RunConfig, place: Place) -> Iterator[Progress]:
+def _other_reference(
+    trajectory_id: str, config: RunConfig, place: Place, data_digest: str | None
+) -> Iterator[Progress]:
     """See to it that another trajectory has its w*; whoever is at work on it is waited for."""
     folder = place.store.trajectory(trajectory_id)
     while not _has_reference(folder, config):
         try:
             with folder.lock(patience_seconds=WAIT_SECONDS), _lent(folder):
                 run = RunJob(run_id="", config=config)
-                bench, record = _set_up(Job(trajectory_id, (run,)), place)
+                job = Job(trajectory_id, (run,), data_digest=data_digest)
+                bench, record = _set_up(job, place)
                 for progress in ReferencePass(bench, record).run([bench.num_steps(run)]):
                     yield replace(progress, phase="other", evaluation=None)
         except Locked:

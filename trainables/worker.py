@@ -37,12 +37,14 @@ class WorkOrder:
     """Trajectory id -> plain config, of other seeds' trainings whose w* is a reference."""
     follows: str | None = None
     """The run whose local learning rates the schedule follows."""
+    data_digest: str | None = None
+    """That of the data which the driver found; None: it does not know."""
 
     def job(self) -> Job:
         """The job, its configs validated."""
         runs = (RunJob(run_id, RunConfig.parse(plain)) for run_id, plain in self.runs.items())
         others = {key: RunConfig.parse(plain) for key, plain in self.others.items()}
-        return Job(self.trajectory_id, tuple(runs), others, self.follows)
+        return Job(self.trajectory_id, tuple(runs), others, self.follows, self.data_digest)
 
 
 @dataclass

@@ -67,14 +67,16 @@ def plan(
 ) -> None:
     """Print every run and what is left of it; starts nothing."""
     from sweeps.places import places
+    from sweeps.same_data import check_same_data
     from sweeps.tables import costs_table, plan_notes, plan_table, plan_totals
 
     here = places(storage)
     planned = _plan(here, sweep, overrides, scale, variant, tuned)
+    not_compared = check_same_data(planned, here.store, here.data_root)
     print_table(plan_table(planned, here.data_root))
     if (costs := costs_table(planned)) is not None:
         print_table(costs)
-    for line in [*plan_notes(planned, here.data_root), plan_totals(planned)]:
+    for line in [*plan_notes(planned, here.data_root), *not_compared, plan_totals(planned)]:
         console().print(line)
 
 
@@ -119,7 +121,7 @@ def status(
     from sweeps.tables import status_table
 
     here, name = stored(sweep, scale, variant, storage)
-    runs = sweep_status(here.store, name)
+    runs = sweep_status(here.store, name, here.data_root)
     print_table(status_table(runs))
 
 

@@ -16,6 +16,7 @@ from sweeps.plan import Plan, make_plan
 from sweeps.plan_store import mark_done
 from sweeps.progress import open_steps
 from sweeps.ray_session import Launch
+from sweeps.same_data import PresentData
 from sweeps.tables import costs_table, memory_gib, plan_totals
 from trainables.job import Place
 from trainables.passes import work
@@ -136,4 +137,4 @@ def test_other_seeds_trainings_are_part_of_the_order(tmp_path: Path) -> None:
 
 def _order(plan: Plan, store: Store) -> Any:
     launch = Launch(store.root, store.root)
-    return order(plan.name, plan.trajectories[0], launch)
+    return order(plan.name, plan.trajectories[0], launch, PresentData(store.root))

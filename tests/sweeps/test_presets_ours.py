@@ -12,6 +12,7 @@ from sweeps.catalogue import describe, load_spec
 from sweeps.launch import order, stages
 from sweeps.plan import Plan, make_plan
 from sweeps.ray_session import Launch
+from sweeps.same_data import PresentData
 from sweeps.tables import plan_notes
 from tests.sweeps.test_presets import axes, plan_of
 from trainables.errors import UserError
@@ -103,6 +104,8 @@ def test_oracles_are_the_table(scale: str) -> None:
         ("momentum", "oracle", 0.1, window),
     }
     assert {run.config.learning_rate.base for run in plan.runs} == {1e-2}
+    for run in plan.runs:
+        assert [r.kind for r in run.config.other_references()] == ["followed"]
     assert plan.spec.expects_divergence
 
 
@@ -140,8 +143,9 @@ def test_what_a_worker_is_sent_names_the_run_to_follow(tmp_path: Path) -> None:
     plan = sweep(tmp_path, grid={"schedule": ["constant", "oracle"]})
     constant, oracle = plan.trajectories
     launch = Launch(tmp_path, tmp_path)
-    assert order("mine", constant, launch).follows is None
-    sent: WorkOrder = order("mine", oracle, launch)
+    present = PresentData(tmp_path)
+    assert order("mine", constant, launch, present).follows is None
+    sent: WorkOrder = order("mine", oracle, launch, present)
     assert sent.follows == sent.job().follows == plan.runs[0].run_id
 
 

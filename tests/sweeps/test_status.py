@@ -22,7 +22,7 @@ def store_and_run(plant_sweep: Any) -> tuple[Store, dict[str, Any]]:
 
 
 def status_of(store: Store, run: dict[str, Any]) -> RunStatus:
-    (status,) = (s for s in sweep_status(store, "planted") if s.run_id == run["run_id"])
+    (status,) = (s for s in sweep_status(store, "planted", store.root) if s.run_id == run["run_id"])
     return status
 
 
@@ -55,7 +55,7 @@ def held(store_and_run: Any) -> Iterator[None]:
 
 def test_a_finished_run_is_done_and_one_that_nobody_began_is_pending(store_and_run: Any) -> None:
     store, run = store_and_run
-    statuses = sweep_status(store, "planted")
+    statuses = sweep_status(store, "planted", store.root)
     assert sorted(status.state for status in statuses) == ["done", "pending"]
     assert status_of(store, run).axes == run["axes"]
 
@@ -106,7 +106,7 @@ def test_progress_of_other_runs_of_the_trajectory_says_nothing_of_this_one(
 
 def test_a_done_run_stays_done_while_its_trajectory_goes_on(store_and_run: Any) -> None:
     store, run = store_and_run
-    other = next(s for s in sweep_status(store, "planted") if s.state == "done")
+    other = next(s for s in sweep_status(store, "planted", store.root) if s.state == "done")
     write_progress(store, run, age_seconds=1, runs=[run["run_id"], other.run_id])
     assert status_of(store, {"run_id": other.run_id}).state == "done"
 
@@ -136,4 +136,4 @@ def test_a_run_whose_replay_diverged_is_running_when_it_is_tried_again(store_and
 def test_an_unknown_sweep_names_the_near_ones(store_and_run: Any) -> None:
     store, _ = store_and_run
     with pytest.raises(UserError, match=r"no sweep 'plantd' in .*; did you mean planted\?"):
-        sweep_status(store, "plantd")
+        sweep_status(store, "plantd", store.root)

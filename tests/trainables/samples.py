@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from trainables.data.registry import DATA
 from trainables.data.text import TextConfig
 from trainables.data.text_files import SPLITS
@@ -25,6 +28,17 @@ else what is measured along the second walk says nothing at all about the first 
 
 """
 """Fifteen lines, ours, in the manner of WikiText: headings, blank lines, <unk>."""
+
+
+def write_images(root: Path, seed: int, *, per_class: int = 10) -> None:
+    """`<root>/images/<class>/`: two classes of 8x8 grey images, drawn from the seed."""
+    draw = np.random.default_rng(seed)
+    for name in ("cat", "dog"):
+        folder = root / "images" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in range(per_class):
+            pixels = draw.integers(256, size=(8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
 
 
 def write_text(root: Path, *, repeats: int = 8) -> None:

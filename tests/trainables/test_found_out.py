@@ -152,7 +152,7 @@ def test_what_another_environment_computed_is_redone_and_says_so(
     assert manifest(store.run("b"))["status"] == "done"
 
 
-def test_another_content_of_the_data_is_another_reference_pass(
+def test_where_installed_code_makes_other_data_the_reference_pass_is_redone(
     tiny: Tiny, store: Store, finish: Finish
 ) -> None:
     finish(store, a=tiny())
@@ -165,7 +165,7 @@ def test_another_content_of_the_data_is_another_reference_pass(
     finish(store, b=tiny(probes=["path"]))
     record = load_record(store.trajectory("t"))
     assert record is not None
-    assert record.redone_because == "the data set's content changed"
+    assert record.redone_because == "the installed code makes other data"
 
 
 def test_the_recorded_thread_count_is_kept(tiny: Tiny, store: Store, finish: Finish) -> None:

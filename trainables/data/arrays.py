@@ -85,36 +85,49 @@ class StoredImages(ImageConfig, ABC):
 
     def load(self, root: Path) -> ImageData:
         """The splits as views of memory-mapped files; decodes them first if that was not done."""
-        stored, class_names = self._stored(root)
+        stored, source = self._stored(root)
+        return self.noise.apply(self._as_decoded(stored, source, root))
+
+    def digest(self, root: Path) -> str | None:
+        """That of the decoded images and the noise in them."""
+        stored, source = self._cache(root)
+        if not stored.complete():
+            return None
+        return self.noise.digest(self._as_decoded(stored, source, root))
+
+    def _as_decoded(self, stored: StoredArrays, source: Source, root: Path) -> ImageData:
+        """The splits without noise."""
         parts = {part: stored.read(part) for part in stored.summary["parts"]}
         cuts = self.limited(self.cuts(root))
         splits = {split: cut.of(parts) for split, cut in cuts.items()}
         mean, std = self.normalisation(stored.summary)
-        data = ImageData(
+        return ImageData(
             train=splits["train"],
             validation=splits["validation"],
             test=splits.get("test"),
-            class_names=class_names,
+            class_names=source.class_names,
             mean=mean,
             std=std,
             digest=stored.summary["digest"],
         )
-        return self.noise.apply(data)
 
     def normalisation(self, summary: Mapping[str, Any]) -> tuple[tuple[float, ...], ...]:
         """Mean and standard deviation per channel; measured on the whole training split."""
         return tuple(summary["mean"]), tuple(summary["std"])
 
-    def _stored(self, root: Path) -> tuple[StoredArrays, tuple[str, ...]]:
+    def _cache(self, root: Path) -> tuple[StoredArrays, Source]:
         source = self.source(root)
         settings = [CACHE_VERSION, source.fingerprint, self.validation_fraction, self.split_seed]
         settings += [] if self.padded_size is None else [self.padded_size]
         key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
-        stored = StoredArrays(root / ".optpath-cache", f"{self.name}-{key}")
+        return StoredArrays(root / ".optpath-cache", f"{self.name}-{key}"), source
+
+    def _stored(self, root: Path) -> tuple[StoredArrays, Source]:
+        stored, source = self._cache(root)
         if not stored.complete():
             parts = {name: self._padded(part) for name, part in source.parts().items()}
             stored.write(parts, self.split_seed, self.cuts(root)["train"])
-        return stored, source.class_names
+        return stored, source
 
     def _padded(self, part: Part) -> Part:
         if self.padded_size is None:

@@ -39,6 +39,11 @@ class CachedArrays:
         loaded: dict[str, Any] = json.loads(self._summary_file.read_text())
         return loaded
 
+    @property
+    def digest(self) -> str | None:
+        """The digest of what was written; None until all of it is."""
+        return str(self.summary["digest"]) if self.complete() else None
+
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Say that every array is written; raises UserError as `new_array` does."""
         with self._new_file(self._summary_file) as file:

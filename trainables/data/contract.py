@@ -66,6 +66,8 @@ class DataConfig(Member, ABC):
     citation: ClassVar[str]
     kind: ClassVar[str] = "images"
     """What `load` returns; a task accepts one kind, and so does a model."""
+    generated: ClassVar[bool] = False
+    """True if installed code makes the data: under one config there is no other content of them."""
 
     def resolved(self, root: Path) -> DataConfig:
         """These options with every choice that depends on the machine made (layout: auto).
@@ -97,3 +99,14 @@ class DataConfig(Member, ABC):
     @abstractmethod
     def load(self, root: Path) -> LoadedData:
         """The data set, from prepared files."""
+
+    def digest(self, root: Path) -> str | None:
+        """That of what `load` returns, without reading the data anew; writes nothing.
+
+        None while the files, as they are now, have not been prepared; whether they are the same is
+        judged by their names, sizes and modification times.
+
+        Raises:
+            UserError: the data are not there.
+        """
+        return self.load(root).digest

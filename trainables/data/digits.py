@@ -33,6 +33,7 @@ class Digits(ImageConfig):
         "E. Alpaydin, C. Kaynak (1998). Optical Recognition of Handwritten Digits. "
         "UCI Machine Learning Repository. doi:10.24432/C50P49 (test part, via scikit-learn)"
     )
+    generated: ClassVar[bool] = True
 
     def cuts(self, root: Path) -> dict[str, Cut]:
         """The first 1500 and the rest."""

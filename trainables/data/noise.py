@@ -76,15 +76,21 @@ class Noise:
             if (split := getattr(data, name)) is not None
         }
         train = ImageSplit(splits["train"].images, labels)
-        text = f"{data.digest} {self} {hashlib.sha256(labels.tobytes()).hexdigest()}"
-        digest = hashlib.sha256(text.encode()).hexdigest()
         return replace(
             data,
             train=train,
             validation=splits["validation"],
             test=splits.get("test"),
-            digest=digest,
+            digest=self.digest(data),
         )
+
+    def digest(self, data: ImageData) -> str:
+        """The digest of data [without noise] with this noise in them; no image is looked at."""
+        if not self.label_share and self.inputs == "real":
+            return data.digest
+        labels = self.labels(data.train.labels, len(data.class_names))
+        text = f"{data.digest} {self} {hashlib.sha256(labels.tobytes()).hexdigest()}"
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def _images(self, name: str, split: ImageSplit, data: ImageData) -> ImageSplit:
         if self.inputs == "real":

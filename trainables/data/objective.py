@@ -60,6 +60,7 @@ class ObjectiveConfig(DataConfig, ABC):
 
     kind: ClassVar[str] = "objective"
     licence: ClassVar[str] = "none needed: drawn numbers"
+    generated: ClassVar[bool] = True
 
     dimension: int = Field(default=10, ge=1)
     """d, the number of weights."""

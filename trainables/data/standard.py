@@ -77,6 +77,11 @@ class StandardImages(StoredImages, ABC):
             lambda: self._official_parts(root),
         )
 
+    def digest(self, root: Path) -> str | None:
+        """That of the decoded images; None, too, while torchvision's files are not unpacked."""
+        unpacked = self._layout(root) == "folder" or all(self._present(root))
+        return super().digest(root) if unpacked else None
+
     def normalisation(self, summary: Mapping[str, Any]) -> tuple[tuple[float, ...], ...]:
         """The published mean and standard deviation, whatever the split."""
         return self.mean, self.std

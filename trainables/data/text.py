@@ -148,6 +148,10 @@ class TextConfig(DataConfig, ABC):
             digest=stored.summary["digest"],
         )
 
+    def digest(self, root: Path) -> str | None:
+        """That of the index; None while there is none, or while the files may be downloaded."""
+        return None if self._layout(root) is None else self._cache(root).digest
+
     def _layout(self, root: Path) -> Layout | None:
         """The files that are there; None: none, but they may be downloaded."""
         layout = find_layout(root, self.folders, self.file_names, self.archives)

@@ -123,15 +123,24 @@ class TilesConfig(DataConfig, ABC):
             class_names=tuple(CLASSES),
         )
 
-    def _stored(self, root: Path) -> CachedArrays:
+    def digest(self, root: Path) -> str | None:
+        """That of the decoded tiles and their ground truth."""
+        return self.resolved(root)._cache(root).digest
+
+    def _cache(self, root: Path) -> CachedArrays:
         folder, splits = self.folder(root), self.splits()
         folder.check(splits)
-        numbers = tuple(tile for tiles in splits.values() for tile in tiles)
-        mark = fingerprint(folder.folder, folder.files(numbers))
+        mark = fingerprint(folder.folder, folder.files(self._numbers()))
         key = hashlib.sha256(json.dumps([CACHE_VERSION, mark, splits]).encode()).hexdigest()[:16]
-        stored = CachedArrays(root / ".optpath-cache", f"{self.name}-{key}")
+        return CachedArrays(root / ".optpath-cache", f"{self.name}-{key}")
+
+    def _numbers(self) -> tuple[int, ...]:
+        return tuple(tile for tiles in self.splits().values() for tile in tiles)
+
+    def _stored(self, root: Path) -> CachedArrays:
+        stored, folder = self._cache(root), self.folder(root)
         if not stored.complete():
-            _write(stored, folder, numbers)
+            _write(stored, folder, self._numbers())
         for tile, (height, width) in stored.summary["shapes"].items():
             if min(height, width) < self.patch_size:
                 raise UserError(

@@ -39,6 +39,8 @@ class StandInTiles(TilesConfig):
         "and flower.jpg (vultilion, flickr.com)"
     )
 
+    generated: ClassVar[bool] = True
+
     train_examples: int = Field(default=200, ge=1)
     """Patches that are drawn in an epoch."""
     patch_size: int = Field(default=32, ge=1)

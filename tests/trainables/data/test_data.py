@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,6 +65,20 @@ class TestContract:
             pytest.skip(f"no sample files: {error}")
         first, second = (DATA[name]().load(any_root) for _ in range(2))
         assert first.digest == second.digest
+
+    def test_the_digest_is_that_of_what_is_loaded_and_costs_no_file(
+        self, name: str, any_root: Path, tmp_path: Path
+    ) -> None:
+        config, root = DATA[name](), tmp_path / "unread"
+        unread = shutil.ignore_patterns(".optpath-cache")
+        shutil.copytree(any_root, root, ignore=unread, copy_function=os.link)
+        try:
+            digest = config.digest(root)
+        except UserError as error:
+            pytest.skip(f"no sample files: {error}")
+        assert config.generated or not (root / ".optpath-cache").exists()
+        assert digest in (None, config.load(root).digest)
+        assert config.digest(root) == config.load(root).digest
 
     def test_licence_and_citation_are_stated(self, name: str, any_root: Path) -> None:
         assert DATA[name].licence

@@ -110,8 +110,10 @@ def test_tiles_are_memory_mapped(folder: TileFolder, tmp_path: Path) -> None:
 def test_files_are_decoded_once_and_anew_when_they_change(
     folder: TileFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert FEW.digest(tmp_path) is None
     FEW.prepare(tmp_path)
     first = FEW.load(tmp_path).digest
+    assert FEW.digest(tmp_path) == first
     read: list[int] = []
     decode = TileFolder.read
 
@@ -123,6 +125,7 @@ def test_files_are_decoded_once_and_anew_when_they_change(
     assert FEW.load(tmp_path).digest == first
     assert read == []
     write_tile(tmp_path, 3, size=(7, 9))
+    assert FEW.digest(tmp_path) is None
     assert FEW.load(tmp_path).digest != first
     assert read == [1, 3, 28]
 
