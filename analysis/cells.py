@@ -35,7 +35,7 @@ STRAIGHTNESS = {
     "straightness_over_null": "that of ‖w_t - w*‖^2 over the null's",
 }
 """Exponents that a cell holds beside its measures: 1 diffusive, 2 ballistic."""
-NOT_SET = "-"
+NOT_SET = "not set"
 """The level of a run whose config does not have the axis (an MLP has no stem)."""
 NAMED_MISSING = 4
 """Missing runs that a note names one by one; the report names all."""
@@ -111,7 +111,7 @@ class Ablation:
         groups = _groups(self.missing, self.crossed_with(axis))
         rows = self.missing[groups == group] if len(groups) else self.missing
         names = [
-            f"{short_name(axis)} {level} {status}"
+            f"{short_name(axis)} {worded(level)} {status}"
             for level, status in rows[[axis, "status"]].itertuples(index=False)
         ]
         more = f" and {len(names) - NAMED_MISSING} more" if len(names) > NAMED_MISSING else ""
@@ -158,6 +158,11 @@ def is_numeric(values: Iterable[Any]) -> bool:
 def short_name(axis: str) -> str:
     """A dotted config field as a reader calls it: optimizer.name is optimizer."""
     return axis.removesuffix(".name").removesuffix(".base").replace(".", " ").replace("_", " ")
+
+
+def worded(level: Any) -> Any:
+    """The level, or words where the config does not have the axis."""
+    return NOT_SET if pd.isna(level) else level
 
 
 def ordered(levels: Sequence[Any]) -> list[Any]:
@@ -244,7 +249,7 @@ def _compared(runs: pd.DataFrame, axes: Sequence[str]) -> str | None:
 def _groups(rows: pd.DataFrame, axes: Sequence[str]) -> pd.Series[str]:
     names = [short_name(axis) for axis in axes]
     texts = [
-        ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
+        ", ".join(f"{name} {worded(value)}" for name, value in zip(names, values, strict=True))
         for values in rows[list(axes)].to_numpy(object).tolist()
     ]
     return pd.Series(texts, dtype=object, index=rows.index)
@@ -272,14 +277,15 @@ def _notes(ablation: Ablation, planned: pd.DataFrame, found: Reduced) -> Iterabl
 
 def _lost_levels(ablation: Ablation, planned: pd.DataFrame) -> Iterable[str]:
     for axis in ablation.axes:
-        for level, rows in planned.groupby(axis, sort=False):
+        for level, rows in planned.groupby(axis, sort=False, dropna=False):
             if len(ablation.cells) and not rows["run_id"].isin(ablation.cells["run_id"]).any():
                 states = ", ".join(dict.fromkeys(rows["status"]))
-                yield f"{short_name(axis)} {level}: none of its {len(rows)} runs counts ({states})"
+                name = f"{short_name(axis)} {worded(level)}"
+                yield f"{name}: none of its {len(rows)} runs counts ({states})"
 
 
 def _single_values(ablation: Ablation) -> Iterable[str]:
     for axis in ablation.axes:
         values = ablation.cells[axis].unique()
         if len(values) == 1:
-            yield f"{short_name(axis)} has one value ({values[0]}), so no trend along it"
+            yield f"{short_name(axis)} has one value ({worded(values[0])}), so no trend along it"

@@ -155,11 +155,11 @@ def select_best(sweep: Sweep, ablation: Ablation, per: str) -> pd.DataFrame:
 
 
 def selected(ablation: Ablation, best: pd.DataFrame) -> pd.DataFrame:
-    """The cells of the chosen settings, in one group, with `level` naming the whole setting."""
+    """The cells of the chosen settings, in one group, with `level` naming what each sets."""
     axes = list(ablation.axes)
     cells = ablation.cells.drop(columns=["level", "group"]).merge(best[axes], on=axes)
     names = [
-        ", ".join(f"{short_name(axis)} {value}" for axis, value in zip(axes, values, strict=True))
-        for values in cells[axes].to_numpy().tolist()
+        ", ".join(f"{short_name(axis)} {value}" for axis, value in values.items())
+        for values in (row.dropna() for _, row in cells[axes].astype(object).iterrows())
     ]
     return cells.assign(level=pd.Series(names, dtype=object), group="")

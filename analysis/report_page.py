@@ -57,7 +57,7 @@ def render(
         "rules": _rules(verdicts),
         "trends": trends.sections,
         "levels": [t for a in ablations if (t := levels_shown(a)).rows],
-        "best": [t for a in ablations if (t := best_shown(sweep, a)).rows],
+        "best": [s for a in ablations if (s := best_shown(sweep, a)) is not None],
         "figures": figures,
         "runs": runs_shown(sweep, ablations),
         "addresses": addresses,

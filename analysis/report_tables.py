@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.cells import Ablation, short_name
-from analysis.comparison import level_table, optimizer_axis, select_best
+from analysis.cells import Ablation, short_name, worded
+from analysis.comparison import judged_by, level_table, optimizer_axis, select_best
 from analysis.runs import Sweep
-from analysis.trend_report import Table
+from analysis.trend_report import Section, Table
 from analysis.verdicts import Verdict
 
 TINY = 1e-12
@@ -47,13 +47,21 @@ def levels_shown(ablation: Ablation) -> Table:
     return Table(columns, rows)
 
 
-def best_shown(sweep: Sweep, ablation: Ablation) -> Table:
-    """The best setting per optimizer; no rows where the ablation has no choice of rates."""
+def best_shown(sweep: Sweep, ablation: Ablation) -> Section | None:
+    """The best setting per optimizer, and by what; None where there is no choice of rates."""
     per = optimizer_axis(ablation)
-    if per is None:
-        return Table([], [])
-    best = select_best(sweep, ablation, per)
-    return Table([short_name(str(c)) for c in best.columns], _text_rows(best))
+    best = None if per is None else select_best(sweep, ablation, per)
+    if best is None or best.empty:
+        return None
+    metric, mode = judged_by(sweep, ablation)
+    about = f"{ablation.label}: {_EXTREME[mode]} {short_name(metric)}, mean over the seeds."
+    worded_axes = {axis: best[axis].map(worded, na_action=None) for axis in ablation.axes}
+    best = best.assign(**worded_axes)
+    table = Table([short_name(str(c)) for c in best.columns], _text_rows(best))
+    return Section("Best setting per optimizer", about, table)
+
+
+_EXTREME = {"max": "highest", "min": "lowest"}
 
 
 def runs_shown(sweep: Sweep, ablations: Sequence[Ablation]) -> Table:

@@ -6,6 +6,8 @@ import textwrap
 
 from matplotlib.figure import Figure
 
+from analysis.figures.style import grow
+
 SIZE, LETTERS, LINE, GAP, LEFT = 7.0, 16, 0.13, 0.06, 0.1
 """Points; letters per inch; inches per line, above the first line, and from the left."""
 
@@ -15,10 +17,6 @@ def note_above(figure: Figure, text: str) -> None:
     width, height = figure.get_size_inches()
     lines = textwrap.wrap(text, int(width * LETTERS))
     room = LINE * len(lines) + GAP
-    share = height / (height + room)
-    figure.set_size_inches(width, height + room)
-    for axes in figure.axes:
-        box = axes.get_position()
-        axes.set_position((box.x0, box.y0 * share, box.width, box.height * share))
+    grow(figure, above=room)
     top = 1 - GAP / (height + room)
     figure.text(LEFT / width, top, "\n".join(lines), va="top", fontsize=SIZE)

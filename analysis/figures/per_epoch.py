@@ -174,8 +174,8 @@ def _epochs(column: str, null: str, sweep: Sweep, ablation: Ablation) -> pd.Data
         rows.reindex(columns=["run_id", "size", *names]), on="run_id"
     )
     ends = {run: ablation.exclusion.num_kept(length) for run, length in lengths.items()}
-    last = rows.groupby("run_id")["size"].cumsum()
-    kept = rows[last <= rows["run_id"].map(ends)].rename(columns=names)
+    last = rows["size"].astype(float).groupby(rows["run_id"]).cumsum()
+    kept = rows[last <= rows["run_id"].map(ends).astype(float)].rename(columns=names)
     return kept[["run_id", *names.values()]].assign(x=kept["part"].astype(float))
 
 

@@ -71,18 +71,19 @@ class Grid:
             )
             box = legend.get_window_extent(renderer)
             if box.width <= self.figure.bbox.width or abreast == 1:
-                _grow_below(self.figure, box.height / self.figure.dpi)
+                grow(self.figure, below=box.height / self.figure.dpi)
                 return
             legend.remove()
 
 
-def _grow_below(figure: Figure, inches: float) -> None:
-    """Room below all panels, which keep their sizes."""
+def grow(figure: Figure, *, above: float = 0.0, below: float = 0.0) -> None:
+    """Room in inches above and below all panels, which keep their sizes."""
     width, height = figure.get_size_inches()
-    grown = height + inches
+    grown = height + above + below
+    # All boxes first: axes over one another move together.
     boxes = [axes.get_position() for axes in figure.axes]
     for axes, box in zip(figure.axes, boxes, strict=True):
-        bottom = (box.y0 * height + inches) / grown
+        bottom = (box.y0 * height + below) / grown
         axes.set_position((box.x0, bottom, box.width, box.height * height / grown))
     figure.set_size_inches(width, grown)
 

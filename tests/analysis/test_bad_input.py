@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -179,3 +181,45 @@ def test_tables_are_typed_even_where_runs_are_missing(
     assert types["replay_exact"] == pd.BooleanDtype()
     assert types["batch_size"] == "int64"
     assert types["last_validation_accuracy"] == "float64"
+
+
+def test_an_axis_that_some_runs_do_not_set_reads_as_words(
+    storage: Path, write: Write, planted_run: type[Any], tmp_path: Path
+) -> None:
+    settings = [("sgd", {"optimizer.momentum": 0.9}), ("adam", {})]
+    runs = [
+        planted_run(
+            axes={"optimizer.name": name, **options, "learning_rate.base": rate, "seed": seed},
+            ablations=["optimizers"],
+            num_steps=40,
+            steps_per_epoch=10,
+            gamma=np.full(40, 0.04 * (1 + seed / 100)),
+            null=np.full(40, 0.02),
+            metrics={"last_validation_accuracy": 0.5 + rate},
+        )
+        for name, options in settings
+        for rate in (0.1, 0.2)
+        for seed in (0, 1)
+    ]
+    runs[5].status = "failed"
+    axes = ("optimizer.name", "optimizer.momentum", "learning_rate.base", "seed")
+    write(storage, runs, axes=axes)
+    written = write_report(load_sweep("planted", storage), tmp_path)
+    text = written.markdown.read_text()
+    assert not re.search(r"\b(nan|NaN|None)\b", text)
+    assert not re.search(r"\b(nan|NaN)\b", written.summary.read_text())
+    assert "optimizers: highest last validation accuracy, mean over the seeds." in text
+    assert "| adam | not set | 0.2 | 0.7 |" in text
+    assert "optimizer adam, learning rate 0.2" in text
+
+
+def test_a_level_that_is_not_set_and_lost_is_named(
+    storage: Path, write: Write, plant: Plant, tmp_path: Path
+) -> None:
+    runs = plant("stems", 0.1, 0.0, batches=(64, 128))
+    for run in runs:
+        lost = run.axes["batch_size"] == 128
+        run.axes = {**({} if lost else {"model.stem": "cifar"}), "seed": run.axes["seed"]}
+        run.status = "not started" if lost else "done"
+    write(storage, runs, axes=("model.stem", "seed"))
+    assert "model stem not set: none of its 3 runs counts (not started)" in page(storage, tmp_path)

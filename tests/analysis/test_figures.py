@@ -159,7 +159,7 @@ def test_a_setting_without_the_option_is_a_level_of_its_own(
         stem = {"model.stem": "cifar"} if run.axes["batch_size"] == 64 else {}
         run.axes = {**stem, "seed": run.axes["seed"]}
     write(storage, runs, axes=("model.stem", "seed"))
-    assert table_of("gamma_levels", storage)["level"].tolist() == ["cifar", "-"]
+    assert table_of("gamma_levels", storage)["level"].tolist() == ["cifar", "not set"]
     sweep = load_sweep("planted", storage)
     assert save_figure(FIGURES["gamma"], sweep, ablations_of(sweep), tmp_path) is not None
 
