@@ -37,10 +37,19 @@ def located(
         if reference.kind == "seed":
             trajectory_id = job.other(config.with_seed(int(reference.number)))
             known = _sealed(store, trajectory_id)
+        elif reference.kind == "followed" and job.follows is not None:
+            trajectory_id = _trajectory_of(store, job.follows)
+            known = _sealed(store, trajectory_id)
         kept = _kept(reference, known, num_steps)
         place = None if kept is None else Located(trajectory_id=trajectory_id, kept=kept)
         found[reference.label] = place
     return found
+
+
+def _trajectory_of(store: Store, run_id: str) -> str:
+    manifest = store.run(run_id).manifest()
+    assert manifest is not None, "a run that is followed has ended: its curve was read"
+    return str(manifest["trajectory_id"])
 
 
 def _sealed(store: Store, trajectory_id: str) -> ReferenceRecord:

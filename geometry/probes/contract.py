@@ -84,17 +84,19 @@ class OtherReference:
     ema: the running average e_t = d e_{t-1} + (1 - d) w_t with e_0 = w_0 and d = `number`, at the
     end of the run's budget. best_validation: the weights at the epoch end of least validation loss.
     epoch: the weights after `number` epochs, before or beyond the budget. seed: w* of the same run
-    with seed = `number`.
+    with seed = `number`. followed: w* of the run whose local learning rates this run follows; of a
+    run that follows none, its own w*.
     """
 
-    kind: Literal["ema", "best_validation", "epoch", "seed"]
+    kind: Literal["ema", "best_validation", "epoch", "seed", "followed"]
     number: float = 0
 
     @property
     def label(self) -> str:
-        """Its name in tables: `ema 0.999`, `best validation`, `epoch 100`, `seed 3`."""
+        """Its name in tables: `ema 0.999`, `best validation`, `epoch 100`, `seed 3`, `followed`."""
         words = self.kind.replace("_", " ")
-        return words if self.kind == "best_validation" else f"{words} {self.number:g}"
+        only_one = self.kind in ("best_validation", "followed")
+        return words if only_one else f"{words} {self.number:g}"
 
 
 @dataclass(frozen=True)

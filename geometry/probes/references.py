@@ -21,6 +21,9 @@ from geometry.probes.contract import (
     SumsProbe,
 )
 from geometry.probes.path import NUM_PATH_SUMS, PATH_COLUMNS, path_columns, path_products
+from geometry.whole_run import WholeRun
+
+FOLLOWED = OtherReference("followed").label
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,9 @@ class ReferencesOptions(ProbeOptions):
     """The weights after so many epochs: those of an earlier budget, or of a longer run."""
     seeds: tuple[int, ...] = ()
     """w* of the same run with another `seed`; named seeds that are given stay as they are."""
+    followed: bool = False
+    """w* of the run whose local learning rates this run follows: does it get there faster? Its own
+    w*, where it follows none."""
 
     def __post_init__(self) -> None:
         """Refuse decays outside (0, 1), no epochs, and no reference at all."""
@@ -46,7 +52,7 @@ class ReferencesOptions(ProbeOptions):
         if any(seed < 0 for seed in self.seeds):
             raise ValueError(f"seeds: whole numbers from 0, not {min(self.seeds)}")
         if not references_of(self):
-            raise ValueError("no reference; give ema, best_validation, epochs or seeds")
+            raise ValueError("no reference; give ema, best_validation, epochs, seeds or followed")
 
 
 class ReferencesProbe(SumsProbe):
@@ -94,6 +100,25 @@ class ReferencesProbe(SumsProbe):
         """The path columns, each [steps, labels]."""
         return path_columns(*primitives.view(-1, len(self._labels), NUM_PATH_SUMS).unbind(2))
 
+    @classmethod
+    def summary(cls, options: ProbeOptions, run: WholeRun) -> dict[str, float | None]:
+        """How near the path comes to `followed`, min_t d_t / d_0 over t < T, and at which step.
+
+        `followed_nearest` [1] and `followed_nearest_step`; only with that reference.
+        """
+        labels = [reference.label for reference in cls.other_references(options)]
+        if FOLLOWED not in labels:
+            return {}
+        own = run.tables[cls.table]
+        distance = own["distance"][:, labels.index(FOLLOWED)]
+        if not (distance[0] > 0 and bool(distance.isfinite().all())):
+            return {"followed_nearest": None, "followed_nearest_step": None}
+        nearest = int(distance.argmin())
+        return {
+            "followed_nearest": float(distance[nearest] / distance[0]),
+            "followed_nearest_step": float(own["step"][nearest]),
+        }
+
 
 def references_of(options: ReferencesOptions) -> tuple[OtherReference, ...]:
     """The references that the options name, in their order."""
@@ -102,4 +127,5 @@ def references_of(options: ReferencesOptions) -> tuple[OtherReference, ...]:
         *(OtherReference("best_validation") for _ in range(options.best_validation)),
         *(OtherReference("epoch", epochs) for epochs in options.epochs),
         *(OtherReference("seed", seed) for seed in options.seeds),
+        *(OtherReference("followed") for _ in range(options.followed)),
     )

@@ -128,6 +128,41 @@ def test_the_first_steps_of_the_second_run_are_those_of_the_first(
     assert second["learning_rate"] == pytest.approx(0.3 * first["local_lr"], rel=1e-14)
 
 
+TO_THE_FOLLOWED = ["path", {"name": "references", "best_validation": False, "ema": [],
+                            "followed": True}]  # fmt: skip
+
+
+def test_both_runs_are_measured_against_the_end_of_the_first(store: Store, finish: Finish) -> None:
+    """On a bowl of one curvature the first oracle step ends at w* = r^T w_0 itself."""
+    config = bowl(schedule="oracle", probes=TO_THE_FOLLOWED)
+    followed = config.followed()
+    assert followed is not None
+    finish(store, oracle=config)
+    own = store.run(run_id(followed))
+    first, second = (
+        read_table(folder.path / "references.parquet") for folder in (own, store.run("oracle"))
+    )
+    assert set(first["label"]) == set(second["label"]) == {"followed"}
+    # the first follows nothing: its own w*
+    steps = read_table(own.path / "steps.parquet")
+    assert first["distance"].tolist() == steps["distance"].tolist()
+    ratio, t = 1 - 0.4 * 0.5, np.arange(12)
+    exponents = np.concatenate([[0], (12 - t).cumsum()[:-1]])
+    expected = np.abs(ratio**exponents - ratio**12) * math.sqrt(14)
+    assert second["distance"].to_numpy() == pytest.approx(expected, abs=1e-5)
+    summaries = [(folder.manifest() or {})["metrics"] for folder in (own, store.run("oracle"))]
+    assert [metrics["followed_nearest_step"] for metrics in summaries] == [11, 1]
+    assert summaries[0]["followed_nearest"] == pytest.approx(
+        (ratio**11 - ratio**12) / (1 - ratio**12), rel=1e-5
+    )
+    assert 0 <= summaries[1]["followed_nearest"] < 1e-6
+
+
+def test_a_followed_reference_is_verified(store: Store, finish: Finish, tmp_path: Path) -> None:
+    finish(store, oracle=bowl(schedule="oracle", probes=TO_THE_FOLLOWED))
+    verify_run(store, "oracle", data_root=tmp_path, device=CPU)
+
+
 # -- Identity ---------------------------------------------------------------------------------
 
 

@@ -128,7 +128,7 @@ def test_a_schedule_that_depends_on_the_budget_has_nothing_beyond_it(tiny: Tiny)
         ({"ema": [1.0]}, "ema: decays between 0 and 1, not 1"),
         ({"epochs": [0]}, "epochs: at least 1, not 0"),
         ({"seeds": [-1]}, "seeds: whole numbers from 0, not -1"),
-        ({}, "no reference; give ema, best_validation, epochs or seeds"),
+        ({}, "no reference; give ema, best_validation, epochs, seeds or followed"),
         ({"seeds": [0]}, "reference seed 0 is the run's own seed; give another"),
     ],
 )
