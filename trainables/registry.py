@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import (
@@ -78,20 +77,19 @@ def build(options: type[O], values: Mapping[str, Any], where: str) -> O:
 
 D = TypeVar("D")
 
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
+"""The validator of each dataclass: to build one takes a millisecond, and every run has several."""
+
 
 def build_dataclass(options: type[D], values: Mapping[str, Any], where: str) -> D:
     """A validated dataclass from plain values; what is wrong becomes one line."""
     try:
-        validated: D = _adapter(options).validate_python(dict(values))
+        if options not in _ADAPTERS:
+            _ADAPTERS[options] = TypeAdapter(options)
+        validated: D = _ADAPTERS[options].validate_python(dict(values))
     except ValidationError as error:
         raise UserError(explain(error, Options, where)) from None
     return validated
-
-
-@cache
-def _adapter(options: Any) -> TypeAdapter[Any]:
-    """The validator of a dataclass; to build one takes a millisecond, and every run has several."""
-    return TypeAdapter(options)
 
 
 def explain(error: ValidationError, options: type[Options], where: str) -> str:
