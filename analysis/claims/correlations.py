@@ -225,7 +225,7 @@ CLAIMS = (
         needs=(GD, CONVOLUTIONAL, AT_PAPER_RATE),
         columns=LAGS,
         measure=matrices,
-        decide=lambda evidence: each_run(evidence.runs, is_zigzag),
+        decide=lambda evidence: each_run(evidence.runs, is_zigzag, _windows(evidence)),
         planted={
             Word.BEYOND: partial(descent, TURN, lags=ZIG),
             Word.REFUTED: partial(descent, TURN, lags=(-0.3, 0.1, -0.1, 0.1)),
@@ -245,7 +245,7 @@ CLAIMS = (
         needs=(GD,),
         columns=LAGS,
         measure=matrices,
-        decide=lambda evidence: each_run(evidence.runs, ends_random),
+        decide=lambda evidence: each_run(evidence.runs, ends_random, _ends(evidence)),
         planted={
             Word.EXPLAINED: partial(descent, TURN, lags=(0.05, 0.02, 0.0, 0.0), loss=1e-3),
             Word.REFUTED: partial(descent, TURN, lags=ZIG, loss=1e-3),
@@ -264,7 +264,7 @@ CLAIMS = (
         needs=(GD, RESIDUAL, AT_PAPER_RATE),
         columns=MEAN,
         measure=course,
-        decide=lambda evidence: each_run(evidence.runs, negative_then_positive),
+        decide=lambda evidence: each_run(evidence.runs, negative_then_positive, _halves(evidence)),
         planted={
             Word.BEYOND: partial(descent, BACK, model="resnet18"),
             Word.REFUTED: partial(descent, TURN, model="resnet18"),
@@ -276,6 +276,40 @@ CLAIMS = (
 )
 
 
+SHOWN = 4
+"""Runs whose numbers a verdict names; ours."""
+
+
+def begins(run: Measured) -> str:
+    """The window from which on it is zigzag, in words."""
+    return "never" if math.isnan(run["onset"]) else f"{run['onset']:g}"
+
+
 def _onsets(evidence: Evidence) -> str:
-    values = ", ".join(f"{run['onset']:g}" for run in evidence.runs[:4])
-    return f"onsets (windows from 0): {values}"
+    values = ", ".join(begins(run) for run in evidence.runs[:SHOWN])
+    return f"zigzag sets in at window (from 0) {values}{_more(evidence)}"
+
+
+def _windows(evidence: Evidence) -> str:
+    known = [run["window"][:3] for run in evidence.runs[:SHOWN] if run["window"] is not None]
+    values = "; ".join(", ".join(f"{value:.2f}" for value in window) for window in known)
+    return f"o_1, o_2, o_3 of the most opposed window: {values}{_more(evidence)}"
+
+
+def _ends(evidence: Evidence) -> str:
+    values = ", ".join(
+        f"{run['end']:.2f} at loss {run['loss']:.2g}" for run in evidence.runs[:SHOWN]
+    )
+    return f"largest correlation at the end: {values}{_more(evidence)}"
+
+
+def _halves(evidence: Evidence) -> str:
+    values = ", ".join(
+        f"{run['early']:.2f} then {run['late']:.2f}" for run in evidence.runs[:SHOWN]
+    )
+    return f"mean correlation early, then late: {values}{_more(evidence)}"
+
+
+def _more(evidence: Evidence) -> str:
+    more = len(evidence.runs) - SHOWN
+    return f", and of {more} more" if more > 0 else ""

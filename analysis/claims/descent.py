@@ -145,6 +145,7 @@ def planted(
         lags = {"0": full(STEPS, 1.0), "1": values}
         steps = {
             "loss": np.exp(-TIME / 50) if loss is None else loss,
+            "learning_rate": full(STEPS, 0.1 * (index + 1)),
             "mean_correlation": values,
             "gradient_dominance": (full(STEPS, 1.0) if dominances is None else dominances)
             * (1 + 0.01 * seed),

@@ -279,7 +279,8 @@ CLAIMS = (
         metric="residual of 1 - 2 eta* RSI + (eta* EB)^2 = 1 - gamma^2; excess of d_t^2 over "
         "d_0^2 prod (1 - 2 eta mu + eta^2 L^2), which is eq. 7 at eta = mu / L^2",
         rule="passes if in every run of plain SGD (weight decay exactly 0) the first is below "
-        f"{PRECISE:g} and the second below {SLACK:g} of the bound; runs whose inf RSI is not positive have no bound.",
+        f"{PRECISE:g} and the second below {SLACK:g} of the bound; runs whose inf "
+        "RSI is not positive have no bound.",
         threshold="float64 columns; rounding",
         needs=(),
         columns=(

@@ -16,6 +16,7 @@ from analysis.claims.correlations import (
     SMOOTH_RUN,
     TURN,
     ZIGZAG,
+    begins,
     course,
     descent,
     not_yet,
@@ -36,8 +37,9 @@ def later_at_small_rates(evidence: Evidence) -> Found:
     found = _extreme_rates(evidence)
     known = [_is_later(*pair) for pair in found if all(run["known"] for run in pair)]
     outcomes = [exactly(is_later) for is_later in known if is_later is not None]
-    onsets = [f"{small['onset']:g} against {large['onset']:g}" for small, large in found]
-    return Found(agreed(outcomes), f"Onset, smallest against largest rate: {'; '.join(onsets)}.")
+    onsets = [f"{begins(small)} against {begins(large)}" for small, large in found]
+    numbers = f"Zigzag from window (from 0), smallest against largest rate: {'; '.join(onsets)}."
+    return Found(agreed(outcomes), numbers)
 
 
 def _is_later(small: Measured, large: Measured) -> bool | None:

@@ -76,7 +76,9 @@ def adam_travels(evidence: Evidence) -> Found:
     more = over_pairs(found, lambda adam, sgd: adam["regularity"] - sgd["regularity"])
     line: Interval = over_pairs(found, lambda adam, sgd: float(adam["regularity"]))
     outcomes = [within(farther, FARTHER, None), within(line, REGULAR, None), within(more, 0, None)]
-    numbers = f"Adam over SGD, distance from w_0: {farther}; R^2 of a line: {line}, more by {more}."
+    numbers = (
+        f"Adam over SGD, distance from w_0: {farther}; R^2 of a line: {line}; less SGD's: {more}."
+    )
     return Found(all_of(outcomes), numbers)
 
 

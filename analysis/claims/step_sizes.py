@@ -121,8 +121,8 @@ CLAIMS = (
         "constant one the mean of local_lr over the last third of the kept epochs over the first",
         rule=f"under a schedule: passes if the correlation's interval lies above {MIRRORS} in "
         "every setting, fails if it lies below in every one; beyond the null if the variation lies "
-        f"above {FLAT}, explained by it if below. At a constant learning rate, which nothing can mirror, "
-        f"on WikiText-2 alone: passes if the ratio lies below {FALLS}, fails if above.",
+        f"above {FLAT}, explained by it if below. At a constant learning rate, which nothing can "
+        f"mirror, on WikiText-2 alone: passes if the ratio lies below {FALLS}, fails if above.",
         threshold="ours, untuned",
         needs=(
             Need("runs under a schedule, or on WikiText-2", speaks),

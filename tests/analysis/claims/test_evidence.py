@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from analysis.cells import ablations_of
-from analysis.claims import identities, performance
+from analysis.claims import batch_size, identities, performance
 from analysis.claims.batch_size import runs as batch_runs
 from analysis.claims.facts import facts_of
 from analysis.claims.judging import judge_claims, read_run
@@ -322,3 +322,54 @@ def test_any_weight_decay_at_all_is_not_plain_sgd() -> None:
     assert verdict("C24", [run]).word is Word.PASSES
     decayed = replace(run, config={"optimizer": {"name": "sgd", "weight_decay": 1e-12}})
     assert verdict("C24", [decayed]).word is Word.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("exponent", "word"), [(0.5, Word.BEYOND), (0.2, Word.REFUTED), (0.0, Word.REFUTED)]
+)
+def test_the_square_root_is_judged_at_fixed_weights_without_a_batch_axis(
+    exponent: float, word: Word
+) -> None:
+    found = verdict("C13", batch_size.fixed_weights(exponent))
+    assert (found.word, found.scope) == (word, "at fixed weights, over probe batches"), found
+    assert verdict("C13", batch_size.fixed_weights(exponent, (0,))).word is Word.INCONCLUSIVE
+    assert verdict("C12", batch_size.fixed_weights(exponent)).missing
+
+
+def test_probe_batches_whose_gamma_is_negative_have_no_law() -> None:
+    found = verdict("C13", batch_size.fixed_weights(0.5, sign=-1.0))
+    assert found.word is Word.INCONCLUSIVE, found
+
+
+def test_the_law_over_runs_and_that_at_fixed_weights_are_judged_apart() -> None:
+    probed = batch_size.fixed_weights(0.5)[0].tables
+    runs = CLAIMS["C13"].planted[Word.EXPLAINED]()
+    runs = [replace(run, tables=probed) if run.length >= 60 else run for run in runs]
+    sweep = planted_sweep(runs)
+    found = judge_claims(sweep, ablations_of(sweep), [CLAIMS["C13"]])
+    assert found[0].word is Word.EXPLAINED
+    assert found[-1].scope == "at fixed weights, over probe batches"
+
+
+def large_batches(per_epoch: int, growth: float) -> list[PlantedRun]:
+    runs = CLAIMS["C39"].planted[Word.BEYOND]()
+    return [
+        replace(
+            run,
+            steps_per_epoch=per_epoch,
+            steps=run.steps | {"learning_rate": np.full(200, growth ** (seen["batch_size"] > 512))},
+        )
+        for run in runs
+        for seen in [run.axes]
+    ]
+
+
+def test_batches_of_less_than_a_tenth_of_the_data_are_not_large() -> None:
+    assert verdict("C39", large_batches(10, 2.0)).word is Word.BEYOND
+    assert "at most 10 steps per epoch" in verdict("C39", large_batches(11, 2.0)).missing
+
+
+def test_a_learning_rate_that_is_not_linear_in_the_batch_size_settles_nothing() -> None:
+    found = verdict("C39", large_batches(10, 2.0**0.5))
+    assert found.word is Word.INCONCLUSIVE, found
+    assert "does not grow linearly" in found.why
