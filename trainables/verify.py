@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from geometry.columns import WHOLE_RUN_COLUMNS
+from geometry.probes.contract import Probe
 from geometry.probes.registry import PROBES
 from geometry.whole_run import Columns
 from trainables.checkpoint import load_checkpoint
@@ -30,6 +32,7 @@ from trainables.whole_run import whole_run_columns
 
 DERIVED = frozenset(column.name for column in WHOLE_RUN_COLUMNS)
 """Columns that one epoch cannot give; they are computed again from the stored tables."""
+NONE: frozenset[str] = frozenset()
 
 
 def verify_run(store: Store, run_id: str, *, data_root: Path, device: torch.device) -> None:
@@ -189,17 +192,17 @@ def _compare_tables(
             expected = steps_table(run_id, columns, calendar)
         else:
             expected = labelled_table(run_id, columns, measurement.labels[name], calendar)
-        table = stored.table(name)
-        rows = table["epoch"] == calendar.place(stored.start())[0]
+        table, start = stored.table(name), stored.start()
+        rows = table["epoch"] == calendar.place(start)[0]
         found = table[rows].reset_index(drop=True)
-        _compare(stored, name, found, expected, without=_not_in_one_epoch(name))
+        looking_back = [p for p in PROBES.values() if p.table == name and p.remembers and start]
+        unseen = _names(probe for probe in looking_back if not probe.starts_anywhere)
+        partly = _names(looking_back)
+        _compare(stored, name, found, expected, without=DERIVED | unseen, partly=partly)
 
 
-def _not_in_one_epoch(table: str) -> frozenset[str]:
-    """The columns whose values rest on steps outside of their epoch."""
-    remembering = (p for p in PROBES.values() if p.table == table and p.remembers)
-    columns = frozenset(column.name for probe in remembering for column in probe.columns)
-    return columns | DERIVED
+def _names(probes: Iterable[type[Probe]]) -> frozenset[str]:
+    return frozenset(column.name for probe in probes for column in probe.columns)
 
 
 def _check_derived(stored: _Stored) -> None:
@@ -231,8 +234,13 @@ def _compare(
     name: str,
     found: pd.DataFrame,
     expected: pd.DataFrame,
-    without: frozenset[str] = frozenset(),
+    without: frozenset[str] = NONE,
+    partly: frozenset[str] = NONE,
 ) -> None:
+    """Raise StoreDamaged at the first difference.
+
+    `partly` are columns of which the first rows look back to before the replay: NaN there.
+    """
     path = stored.folder.path / f"{name}.parquet"
     expected = expected[[column for column in expected if column not in without]]
     columns = [column for column in found if column not in without]
@@ -240,6 +248,8 @@ def _compare(
         raise StoreDamaged(f"{path}: other rows or columns than a replay gives")
     for column in columns:
         differ = _bits(found[column]) != _bits(expected[column])
+        if column in partly:
+            differ &= expected[column].notna().to_numpy()
         if differ.any():
             row = int(differ.argmax())
             place = "step" if "step" in found else "epoch"

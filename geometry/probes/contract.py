@@ -136,7 +136,9 @@ class Probe(ABC):
     whole_run_columns: ClassVar[tuple[Column, ...]] = ()
     """Columns of the steps table that `whole_run` gives."""
     remembers: ClassVar[bool] = False
-    """True if a row rests on earlier steps than its own: one epoch alone cannot give it again."""
+    """True if a row rests on earlier steps than its own: where those were not seen it is NaN."""
+    starts_anywhere: ClassVar[bool] = True
+    """False if it must see a run from its first step on, or from a checkpoint with its state."""
 
     def __init__(self, context: ProbeContext, options: ProbeOptions | None = None) -> None:
         self.context = context

@@ -59,6 +59,7 @@ class LagsProbe(Probe):
     needs_reference: ClassVar[bool] = True
     needs_update: ClassVar[bool] = False
     remembers: ClassVar[bool] = True
+    starts_anywhere: ClassVar[bool] = False
     options_type: ClassVar[type[ProbeOptions]] = LagsOptions
     columns: ClassVar[tuple[Column, ...]] = (
         Column("lag", "steps", "k, the steps since the base s = t - k"),

@@ -193,6 +193,41 @@ def test_an_altered_value_that_was_sealed_again_is_caught(
         verify(done)
 
 
+LOOKING_BACK = {
+    "sign_shift": {"name": "sign_shift", "window": 3},
+    "layer_correlation": {"name": "layer_correlation", "window": 2},
+    "lags": {"name": "lags", "lags": [1, 2]},
+}
+"""Probes that a replay from the midst of a run sees the beginning of, or, of lags, nothing."""
+
+
+@pytest.mark.parametrize("drawn", [0, 2])
+@pytest.mark.parametrize("probe", LOOKING_BACK)
+def test_an_altered_value_that_rests_on_earlier_steps_is_caught(
+    tiny: Tiny,
+    store: Store,
+    finish: Finish,
+    monkeypatch: pytest.MonkeyPatch,
+    probe: str,
+    drawn: int,
+) -> None:
+    monkeypatch.setattr("trainables.reference.fold", lambda *_: drawn)
+    finish(store, a=tiny(probes=["path", LOOKING_BACK[probe]]))
+    verify(store)
+    table = read_table(store.run("a").path / f"{probe}.parquet")
+    column = str(table.columns[-1])
+    rows = (table["epoch"] == drawn) & table[column].notna()
+    row = int(rows[rows].index[-1])  # the last step of the epoch, at the longest lag
+    alter(store, probe, column, row)
+    if probe == "lags" and drawn > 0:
+        verify(store)  # its base lies before what is replayed
+    else:
+        with pytest.raises(
+            StoreDamaged, match=rf"{probe}\.parquet: {column} of step {table['step'][row]} "
+        ):
+            verify(store)
+
+
 def test_an_altered_value_of_another_epoch_is_caught_by_what_follows_from_it(done: Store) -> None:
     drawn = (done.trajectory("t").manifest() or {})["record"]["drawn_epoch"]
     path = done.run("a").path / "steps.parquet"
