@@ -17,7 +17,8 @@ from trainables.tracking import (
     locate,
     plan_files,
 )
-from trainables.tracking_content import TAG_LENGTH, finished, opening, status_tags
+from trainables.tracking_content import TAG_LENGTH, RunContent, finished, opening, status_tags
+from trainables.tracking_sweep import shared_params
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -60,20 +61,26 @@ def sync(
         TrackingUnavailable: the server does not answer; what was sent before that stays.
     """
     plan = read_plan(store, sweep)
-    target = locate(uri, store, sweep, timeout_seconds)
+    members = [_content(entry, sweep, store) for entry in plan["runs"]]
+    target = locate(uri, store, sweep, timeout_seconds, shared_params(members))
     connection = Connection(uri, timeout_seconds)
     children = connection.children(target)
     counts = {"uploaded": 0, "present": 0, "unfinished": 0}
-    for entry in plan["runs"]:
+    for entry, content in zip(plan["runs"], members, strict=True):
         found = children.get(entry["run_id"])
-        counts[_sync_run(connection, target, store, entry, found, ended=ended)] += 1
+        counts[_sync_run(connection, target, store, entry, content, found, ended=ended)] += 1
+    connection.tell_parent(target, members)
     connection.put(target.parent_run_id, plan_files(store, sweep))
     if note is not None:
         connection.describe(target.parent_run_id, note)
     if ended or not counts["unfinished"]:
         done = "KILLED" if counts["unfinished"] else "FINISHED"
-        connection.set_status(target.parent_run_id, done)
+        connection.end_parent(target, done)
     return SyncResult(target=target, **counts)
+
+
+def _content(entry: Mapping[str, Any], sweep: str, store: Store) -> RunContent:
+    return finished(entry, sweep, store) or opening(entry, sweep)
 
 
 def _sync_run(
@@ -81,12 +88,12 @@ def _sync_run(
     target: TrackingTarget,
     store: Store,
     entry: Mapping[str, Any],
+    content: RunContent,
     found: Run | None,
     *,
     ended: bool,
 ) -> str:
-    content = finished(entry, target.sweep, store)
-    if content is not None:
+    if content.manifest is not None:
         return "uploaded" if connection.upload(target, content, found) else "present"
     if ended:
         _mark_unfinished(connection, target, store, entry, found)

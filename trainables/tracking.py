@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from trainables.store import Store, read_sealed, write_json
 from trainables.tracking_content import Row, RunContent, beside
-from trainables.tracking_server import TIMEOUT_SECONDS, Server
+from trainables.tracking_server import ENDED, TIMEOUT_SECONDS, Server
+from trainables.tracking_sweep import data_of, joined_tags
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -51,9 +52,15 @@ def read_target(store: Store, sweep: str) -> TrackingTarget | None:
 
 
 def locate(
-    uri: str, store: Store, sweep: str, timeout_seconds: float = TIMEOUT_SECONDS
+    uri: str,
+    store: Store,
+    sweep: str,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    params: Mapping[str, str] | None = None,
 ) -> TrackingTarget:
     """The sweep's experiment and parent run on a server; schema and both are created if missing.
+
+    The parent run then has those parameters, and no others; None: those that it has.
 
     Raises:
         TrackingUnavailable: the server does not answer.
@@ -62,7 +69,7 @@ def locate(
     experiment_id = connection.experiment(store.root)
     plan = read_sealed(store.sweep(sweep).path / "plan.json") or {}
     name = beside(sweep, plan)
-    parent = connection.parent(experiment_id, sweep, _describe(plan), name)
+    parent = connection.parent(experiment_id, sweep, _describe(plan), name, params)
     return TrackingTarget(uri, experiment_id, parent, sweep)
 
 
@@ -94,16 +101,43 @@ def plan_files(store: Store, sweep: str) -> list[Path]:
 class Connection(Server):
     """A server that holds sweeps and their runs."""
 
-    def parent(self, experiment_id: str, sweep: str, note: str, name: str) -> str:
-        """The id of the sweep's parent run; created with that description and name if missing."""
+    def parent(
+        self,
+        experiment_id: str,
+        sweep: str,
+        note: str,
+        name: str,
+        params: Mapping[str, str] | None = None,
+    ) -> str:
+        """The id of the sweep's parent run; created with that description and name if missing.
+
+        One with a parameter that is not among `params`, as after the grid has grown, is deleted and
+        created anew: MLflow cannot change a value.
+        """
         tags = {"optpath.kind": "sweep", "optpath.sweep": sweep}
-        found = self.search(experiment_id, tags)
-        for surplus in found[1:]:
-            self.delete(surplus)
-        if found:
-            return str(found[0].info.run_id)
-        extra = {"mlflow.note.content": note, "mlflow.source.name": "optpath"}
-        return str(self.create(experiment_id, name, tags | extra).info.run_id)
+        run, *surplus = self.search(experiment_id, tags) or [None]
+        start = None if run is None else run.info.start_time
+        if run is not None and params is not None and _missing(run.data.params, params):
+            surplus, run = [run, *surplus], None
+        for other in surplus:
+            self.delete(other)
+        if run is None:
+            extra = {"mlflow.note.content": note, "mlflow.source.name": "optpath"}
+            run = self.create(experiment_id, name, tags | extra, start)
+        self.log(run, params=_missing(params or {}, run.data.params))
+        return str(run.info.run_id)
+
+    def tell_parent(self, target: TrackingTarget, members: Sequence[RunContent]) -> None:
+        """Put on the parent run what a user filters sweeps by, and the data sets in use."""
+        run_id = target.parent_run_id
+        self.set_tags(run_id, _missing(joined_tags(members), self.tags(run_id)))
+        for data in data_of(members):
+            self.log_data(run_id, data)
+
+    def end_parent(self, target: TrackingTarget, status: str) -> None:
+        """Mark the parent run as ended, at the end of the member that ended last."""
+        ends = [run.info.end_time for run in self.children(target).values() if run.info.end_time]
+        self.set_status(target.parent_run_id, status, max(ends, default=None))
 
     def children(self, target: TrackingTarget) -> dict[str, Run]:
         """The sweep's child runs by run_id."""
@@ -115,9 +149,12 @@ class Connection(Server):
         found = self._distinct(target, {key: content.tags[key] for key in identity})
         return found.get(content.run_id) or self.create_child(target, content)
 
-    def create_child(self, target: TrackingTarget, content: RunContent) -> Run:
-        """A new child run with its tags."""
-        return self.create(target.experiment_id, content.name, _child_tags(target, content))
+    def create_child(
+        self, target: TrackingTarget, content: RunContent, start_time: int | None = None
+    ) -> Run:
+        """A new child run with its tags, which began at that time [ms]; None: now."""
+        tags = _child_tags(target, content)
+        return self.create(target.experiment_id, content.name, tags, start_time)
 
     def open_child(self, target: TrackingTarget, content: RunContent) -> Run:
         """The child run of a run that trains now, with its parameters, marked as running."""
@@ -147,22 +184,23 @@ class Connection(Server):
         damaged folder was removed) is deleted and written anew: MLflow cannot change a value.
         """
         run = found or self.child(target, content)
+        ended = run.info.end_time if run.info.status in ENDED else None
         tags = _child_tags(target, content) | {CONTENT_TAG: content.digest}
         if not _missing(tags, run.data.tags):
             return False
         metrics, present = content.metrics(), self.rows(run)
         if not present <= set(metrics) or _missing(run.data.params, content.params):
             self.delete(run)
-            run, present = self.create_child(target, content), set()
+            run, present = self.create_child(target, content, run.info.start_time), set()
         rows = [row for row in metrics if row not in present]
         self.log(run, rows, _missing(content.params, run.data.params))
         self.put(run.info.run_id, content.artifacts)
         if content.data is not None:
-            self.log_data(run, content.data)
+            self.log_data(run.info.run_id, content.data)
         if ERROR_TAG in run.data.tags:
             self.remove_tags(run.info.run_id, [ERROR_TAG])
         self.log(run, tags=_missing(tags, run.data.tags))
-        self.set_status(run.info.run_id, "FAILED" if content.failed else "FINISHED")
+        self.set_status(run.info.run_id, "FAILED" if content.failed else "FINISHED", ended)
         return True
 
     def _distinct(self, target: TrackingTarget, tags: Mapping[str, str]) -> dict[str, Run]:

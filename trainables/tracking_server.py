@@ -29,6 +29,9 @@ EXPERIMENT = "optpath"
 TIMEOUT_SECONDS = 2.0
 """Patience with a server while runs train; a stopped server costs the thread this much per try."""
 
+ENDED = ("FINISHED", "FAILED", "KILLED")
+"""MLflow's words for runs that have ended."""
+
 REASON_LENGTH = 300
 """Characters of mlflow's own message that are passed on."""
 
@@ -66,10 +69,16 @@ class Server:
                 self._client.restore_experiment(found.experiment_id)
             return str(found.experiment_id)
 
-    def create(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> Run:
-        """A new run."""
+    def create(
+        self,
+        experiment_id: str,
+        name: str,
+        tags: Mapping[str, str],
+        start_time: int | None = None,
+    ) -> Run:
+        """A new run, which began at that time [ms]; None: now."""
         with self.failing():
-            return self._client.create_run(experiment_id, tags=dict(tags), run_name=name)
+            return self._client.create_run(experiment_id, start_time, dict(tags), name)
 
     def search(self, experiment_id: str, tags: Mapping[str, str]) -> list[Run]:
         """All runs that carry those tags, oldest first."""
@@ -115,7 +124,7 @@ class Server:
                 [RunTag(key, value) for key, value in (tags or {}).items()],
             )
 
-    def log_data(self, run: Run, data: DataUsed) -> None:
+    def log_data(self, run_id: str, data: DataUsed) -> None:
         """The data set as an input of the run; MLflow keeps one of equal name and digest."""
         with self.failing():
             from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -125,7 +134,7 @@ class Server:
                 profile=data.profile,
             )  # fmt: skip
             tags = [InputTag("mlflow.data.context", "training")]
-            self._client.log_inputs(run.info.run_id, [DatasetInput(dataset, tags)])
+            self._client.log_inputs(run_id, [DatasetInput(dataset, tags)])
 
     def rows(self, run: Run) -> set[Row]:
         """Every value that the run holds."""
@@ -157,13 +166,19 @@ class Server:
         """Set the Markdown description on a run's page in the UI."""
         self.set_tags(run_id, {"mlflow.note.content": note})
 
-    def set_status(self, run_id: str, status: str) -> None:
-        """Set a run's status: RUNNING, FINISHED, FAILED or KILLED."""
+    def set_status(self, run_id: str, status: str, end_time: int | None = None) -> None:
+        """Set a run's status: RUNNING, FINISHED, FAILED or KILLED.
+
+        A run that ends does so at that time [ms]; None: when it had ended already, else now.
+        """
         with self.failing():
             if status == "RUNNING":
                 self._client.update_run(run_id, status)
-            else:
-                self._client.set_terminated(run_id, status)
+                return
+            if end_time is None:
+                info = self._client.get_run(run_id).info
+                end_time = info.end_time if info.status in ENDED else None
+            self._client.set_terminated(run_id, status, end_time)
 
     def put(self, run_id: str, files: Sequence[Path], folder: str | None = None) -> None:
         """Upload files as artifacts of a run."""

@@ -19,7 +19,7 @@ import pytest
 from sweeps.sync import sync
 from sweeps.ui import forward_hint, serve, server_command, server_environment, stop
 from trainables.errors import UserError
-from trainables.store import Store, read_table, write_json
+from trainables.store import Store, read_sealed, read_table, write_json, write_sealed
 from trainables.tracker import Preparation, Tracker
 from trainables.tracking import Connection, TrackingTarget, prepare
 from trainables.tracking_content import finished
@@ -399,3 +399,65 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def test_the_sweeps_run_says_what_all_its_runs_share(planted: Any) -> None:
+    from mlflow.tracking import MlflowClient
+
+    store, _, uri = planted
+    target = sync("planted", store, uri).target
+    parent = MlflowClient(uri).get_run(target.parent_run_id)
+    members = [run.data.params for run in Connection(uri).children(target).values()]
+    names = {name for params in members for name in params}
+    varied = {name for name in names if len({params.get(name) for params in members}) > 1}
+    assert varied == {"batch_size", "seed"}
+    assert set(parent.data.params) == names - varied
+    assert parent.data.params["optimizer.name"] == members[0]["optimizer.name"]
+    assert parent.data.tags["batch_size"] == "16, 32"
+    assert parent.data.tags["replay_exact"] == "true"
+    (used,) = parent.inputs.dataset_inputs
+    assert used.dataset.name == "digits"
+    assert sync("planted", store, uri).target == target
+
+
+def test_a_grid_that_has_grown_shares_less(planted: Any) -> None:
+    from mlflow.tracking import MlflowClient
+
+    store, entries, uri = planted
+    path = store.sweep("planted").path / "plan.json"
+    plan = read_sealed(path)
+    assert plan is not None
+    write_sealed(path, plan | {"runs": entries[:1]})
+    first = sync("planted", store, uri).target
+    client = MlflowClient(uri)
+    before = client.get_run(first.parent_run_id)
+    assert before.data.params["batch_size"] == "16"
+    write_sealed(path, plan)
+    grown = sync("planted", store, uri).target
+    after = client.get_run(grown.parent_run_id)
+    assert "batch_size" not in after.data.params
+    assert after.info.start_time == before.info.start_time
+    parents = {r.data.tags["mlflow.parentRunId"] for r in Connection(uri).children(grown).values()}
+    assert parents == {grown.parent_run_id}
+
+
+def test_sending_again_keeps_when_runs_began_and_ended(
+    planted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    store, entries, uri = planted
+    target = sync("planted", store, uri).target
+    before = times_of(uri, target)
+    time.sleep(0.05)
+    monkeypatch.setattr("trainables.tracking_content.CONTENT_VERSION", 1000)
+    assert sync("planted", store, uri).uploaded == len(entries)
+    assert times_of(uri, target) == before
+    client = MlflowClient(uri)
+    assert client.get_run(target.parent_run_id).info.end_time == max(e for _, e in before.values())
+
+
+def times_of(uri: str, target: TrackingTarget) -> dict[str, tuple[int, int]]:
+    """When each child run began and ended."""
+    children = Connection(uri).children(target)
+    return {name: (run.info.start_time, run.info.end_time) for name, run in children.items()}
