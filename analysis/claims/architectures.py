@@ -1,4 +1,4 @@
-"""P1 section 5 and appendix D: depth, width, the kind of network, normalisation, skips."""
+"""P1 section 5 and its appendix: depth, width, the kind of network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from analysis.claims import needs, statistics
 from analysis.claims.contract import Claim, Evidence, Measured, Measures, Need
@@ -18,8 +17,7 @@ from analysis.claims.facts import Facts
 from analysis.claims.planting import SEEDS, PlantedRun, jitter, path_steps
 from analysis.claims.rules import Pair, each_run, pairs, ratio
 from analysis.claims.run import ClaimRun
-from analysis.comparison import EQUAL_WITHIN, spread
-from analysis.verdicts import Found, Outcome, Word, all_of, within
+from analysis.verdicts import Found, Word, all_of, within
 
 DEEPER = (1.02, 2.0)
 """Ratio of gamma, deepest over shallowest, that is 'slightly' more [1]; ours, untuned."""
@@ -125,40 +123,6 @@ def _either(facts: Facts, name: str) -> str:
     return next((start for start in ("vgg11", name) if is_model(facts, start)), "")
 
 
-PARTS = {"normalisation": ("norm",), "skips": ("skip", "shortcut", "residual")}
-"""Part of a network -> what the name of a config field that switches it contains."""
-
-
-def switches(facts: Facts) -> list[str]:
-    """The axes that switch a part of the network."""
-    marks = [mark for names in PARTS.values() for mark in names]
-    return [a for a in facts.axes if a.startswith("model") and any(m in a for m in marks)]
-
-
-def parts_matter(evidence: Evidence) -> list[Found]:
-    """Per part: the levels of gamma over null differ by more than EQUAL_WITHIN."""
-    axes = dict.fromkeys(axis for run in evidence.runs for axis in switches(run.facts))
-    return [_matters(evidence.runs, axis) for axis in axes]
-
-
-def _matters(runs: Sequence[Measured], axis: str) -> Found:
-    cells = pd.DataFrame(
-        {
-            "level": [str(run.facts.axes.get(axis)) for run in runs],
-            "group": [run.facts.setting_without(axis) for run in runs],
-            "over_null": [run["over_null"] for run in runs],
-        }
-    )
-    found = spread(cells, "over_null")
-    outcome = Outcome.OPEN if found.ratio is not None else Outcome.UNDEFINED
-    if found.low is not None and found.high is not None:
-        if found.low > EQUAL_WITHIN:
-            outcome = Outcome.PASS
-        elif found.high < EQUAL_WITHIN:
-            outcome = Outcome.FAIL
-    return Found(outcome, f"gamma / null, {axis}: {found}.", scope=axis)
-
-
 STEPS, PER_EPOCH = 200, 10
 TIME = np.arange(STEPS)
 COLUMNS = ("steps.gamma", "steps.null_gamma")
@@ -219,12 +183,6 @@ def vggs(
     nulls = (gamma, 0.05, 0.05) if null else ()
     steps = {0: (5,) if early else ()}
     return planted(levels, nulls, waves=(0.3, 0.1, 0.1), negative=steps, seeds=seeds)
-
-
-def switched(on: float, off: float, seeds: Sequence[int] = SEEDS) -> list[PlantedRun]:
-    """A network with batch normalisation and without."""
-    axes = [{"model.normalisation": name} for name in ("batch", "none")]
-    return planted(list(zip(axes, (on, off), strict=True)), seeds=seeds)
 
 
 def _models(names: Sequence[str]) -> Callable[[Sequence[Facts]], bool]:
@@ -296,29 +254,6 @@ CLAIMS = (
             Word.EXPLAINED: partial(vggs, 0.06, null=True),
             Word.REFUTED: partial(vggs, 0.06, early=True),
             Word.INCONCLUSIVE: partial(vggs, 0.06, seeds=(0,)),
-        },
-    ),
-    Claim(
-        id="C46",
-        statement="batch normalisation and skip connections matter for gamma",
-        source="P1 appendix D; P2 sections 3.1 and 3.2, convolutional against residual",
-        metric="largest level over smallest of gamma over null, per part of the network",
-        rule=f"passes if its simultaneous interval lies above {EQUAL_WITHIN}, fails if it lies "
-        "below. The null's own table has 1 at every level.",
-        threshold="ours, untuned",
-        needs=(
-            Need(
-                "an axis that switches the model's normalisation or skip connections",
-                of_sweep=lambda runs: any(switches(facts) for facts in runs),
-            ),
-        ),
-        columns=COLUMNS,
-        measure=geometry,
-        decide=parts_matter,
-        planted={
-            Word.BEYOND: partial(switched, 0.05, 0.02),
-            Word.REFUTED: partial(switched, 0.05, 0.049),
-            Word.INCONCLUSIVE: partial(switched, 0.05, 0.02, seeds=(0,)),
         },
     ),
 )

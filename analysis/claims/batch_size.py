@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analysis.cells import MEASURES, Ablation
 from analysis.claims import needs
-from analysis.claims.contract import Claim, Evidence, Measured, Measures, Need
+from analysis.claims.contract import Claim, Evidence, Measured, Need
 from analysis.claims.facts import Facts
-from analysis.claims.planting import SEEDS, PlantedRun, jitter, labelled, path_steps
-from analysis.claims.rules import listed, over_seeds
-from analysis.claims.run import ClaimRun
-from analysis.fits import Interval, PowerLaw
+from analysis.claims.fixed_weights import (
+    CLAIMED_EXPONENT,
+    GRAM,
+    MAX_WIDTH,
+    at_fixed_weights,
+    root_at_fixed_weights,
+    root_rule,
+)
+from analysis.claims.planting import SEEDS, PlantedRun, jitter, path_steps
+from analysis.fits import PowerLaw
 from analysis.trends import exponents
-from analysis.verdicts import Found, Outcome, Word, agreed, outcomes_in_words
+from analysis.verdicts import Found, Outcome, Word, outcomes_in_words
 
-CLAIMED_EXPONENT = 0.5
-"""gamma ~ b^(1/2): P1 section 5."""
-MAX_WIDTH = 0.25
-"""A wider interval of an exponent settles nothing [1]; ours, untuned."""
 FLAT = MAX_WIDTH / 2
 """An exponent below this does not count as growth: less than half the width asked for."""
 MONOTONE_SHARE = 0.9
@@ -36,11 +36,6 @@ KINDS = ("task", "data", "model", "optimizer")
 JUDGED_SLICES = range(1, 18)
 """The twentieths of a run that lie in its 5 % to 90 %."""
 JUDGED = "training's 5-90 %"
-GRAM = "probe_batches.gamma"
-"""The column that holds gamma of k probe batches together."""
-FIXED = "at fixed weights, over probe batches"
-FEWEST_NUMBERS = 4
-"""Numbers k of probe batches through which an exponent is fitted; ours."""
 
 
 @dataclass(frozen=True)
@@ -80,16 +75,6 @@ def is_square_root(law: PowerLaw, monotone: float | None) -> Outcome:
     It fails where the interval does not hold .5; a wide one that does is not settled.
     """
     return root_rule(law.bounds)
-
-
-def root_rule(bounds: tuple[float, float] | None) -> Outcome:
-    """`is_square_root` of an interval's ends; None where there is no interval."""
-    if bounds is None:
-        return Outcome.OPEN
-    low, high = bounds
-    if not low <= CLAIMED_EXPONENT <= high:
-        return Outcome.FAIL
-    return Outcome.PASS if low > 0 and high - low < MAX_WIDTH else Outcome.OPEN
 
 
 def batch_evidence(
@@ -151,43 +136,6 @@ def judged(rule: Rule, evidence: Sequence[Laws], scope: str = "") -> Found:
     if not any(e.equal_steps for e in evidence):
         parts.append("no ablation at equal steps, so nothing can be beyond the null")
     return Found(outcome, " ".join(map(_numbers, evidence)), strict, scope, "; ".join(parts))
-
-
-def at_fixed_weights(run: ClaimRun) -> Measures:
-    """The exponent of gamma in the batch size at fixed weights, from b to K b, over K batches.
-
-    The least-squares slope in log k of the log of the mean over kept steps of gamma at k b, which
-    follows from the Gram matrix of K probe gradients at one w. NaN where they were not measured, or
-    a mean is not positive.
-    """
-    table = run.tables.get("probe_batches")
-    if table is None or "gamma" not in table.columns:
-        return {"exponent": math.nan}
-    label = table["label"].astype(str)
-    rows = table[label.str.endswith(" x b") & run.mask[table["step"].to_numpy(int)]]
-    means = rows.groupby(label[rows.index])["gamma"].mean()
-    number = np.array([int(name.split(" ")[0]) for name in means.index], dtype=float)
-    values = means.to_numpy(float)
-    if len(values) < FEWEST_NUMBERS or not (values > 0).all():
-        return {"exponent": math.nan}
-    return {"exponent": float(np.polyfit(np.log(number), np.log(values), 1)[0])}
-
-
-def root_at_fixed_weights(runs: Sequence[Measured]) -> list[Found]:
-    """The rule of 'square root' on the exponents at fixed weights, in every setting."""
-    measured = [run for run in runs if GRAM in run.facts.columns]
-    if not measured:
-        return []
-    exponents = over_seeds(measured, lambda run: float(run["exponent"]))
-    outcome = agreed(_is_root(each) for each in exponents.values())
-    numbers = f"gamma at k b for k = 1 to K probe batches at the same w: b^ {listed(exponents)}."
-    return [Found(outcome, numbers, scope=FIXED)]
-
-
-def _is_root(exponent: Interval) -> Outcome:
-    if exponent.mean is None:
-        return Outcome.UNDEFINED
-    return root_rule(exponent.bounds)
 
 
 def square_root(evidence: Evidence) -> list[Found]:
@@ -295,19 +243,6 @@ def planted(exponent: float) -> dict[Word, Callable[[], Sequence[PlantedRun]]]:
         Word.REFUTED: lambda: runs("equal-epochs", 0.0, exponent),
         Word.INCONCLUSIVE: lambda: runs("equal-epochs", exponent, 0.0),
     }
-
-
-def fixed_weights(
-    exponent: float, seeds: Sequence[int] = SEEDS, sign: float = 1.0
-) -> list[PlantedRun]:
-    """Runs at one batch size whose gamma at k probe batches is .01 k^exponent."""
-    found = []
-    for seed in seeds:
-        counts = range(1, 11)
-        gammas = {f"{k} x b": sign * 0.01 * k ** (exponent * jitter(seed)) for k in counts}
-        tables = {"probe_batches": labelled({"gamma": gammas | {"batch 0": 0.01}}, 60)}
-        found.append(PlantedRun({"seed": seed}, path_steps(60, 0.05), tables=tables))
-    return found
 
 
 def has_batch_axis(runs: Sequence[Facts]) -> bool:

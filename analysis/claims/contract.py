@@ -85,6 +85,8 @@ class Claim:
     null: Null = Null.WALK
     columns: tuple[str, ...] = ()
     """Columns that `measure` reads, as table.column."""
+    optional: tuple[str, ...] = ()
+    """Columns of the steps table, as steps.column, that it reads where a run has them."""
     any_status: bool = False
     """True if runs that diverged, or missed w* in the replay, count too."""
 

@@ -158,7 +158,8 @@ def _read(sweep: Sweep, facts: Facts, exclusion: Exclusion, claims: Sequence[Cla
     has = {name.split(".", 1)[0] for name in facts.columns}
     if not has:
         return ClaimRun(facts, {}, {}, np.zeros(0, dtype=bool))
-    wanted = [name.split(".", 1) for claim in claims for name in claim.columns]
+    named = (name for claim in claims for name in (*claim.columns, *claim.optional))
+    wanted = [name.split(".", 1) for name in named]
     others = ({table for table, _ in wanted} | ALWAYS_READ) & has - {"steps"}
     found = {name: sweep.source.table(facts.run_id, name, None) for name in sorted(others)}
     own = [column for table, column in wanted if table == "steps"]
