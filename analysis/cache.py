@@ -23,7 +23,7 @@ KEY = b"optpath.key"
 
 
 def digest_of(values: Any) -> str:
-    """A digest of plain values and of the code in analysis/."""
+    """A digest of plain values and of the code that makes tables of them."""
     text = json.dumps([_code(), values], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -79,5 +79,10 @@ def _write(path: Path, key: str, table: pd.DataFrame) -> None:
 
 @cache
 def _code() -> str:
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    return hashlib.sha256(b"".join(path.read_bytes() for path in code_files())).hexdigest()
+
+
+def code_files() -> list[Path]:
+    """The files that a table follows from: all of analysis/, and the formulas of geometry/."""
+    house = Path(__file__).parents[1]
+    return sorted(p for name in ("analysis", "geometry") for p in (house / name).rglob("*.py"))

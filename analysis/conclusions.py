@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from analysis.cache import cached, digest_of
 from analysis.cells import ablations_of
 from analysis.runs import Sweep
+from analysis.verdicts import Verdict, Word
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,11 +25,30 @@ def verdicts(sweep: Sweep) -> pd.DataFrame:
     source (paper and section), scope (the part of the sweep judged), verdict (see
     `analysis.verdicts.Word`), why, evidence (the numbers).
     """
-    from analysis.claims.judging import judge
-
-    found = sweep.remember("verdicts", lambda: judge(sweep, ablations_of(sweep)))
+    found = judged(sweep)
     rows = [(v.id, v.claim, v.source, v.scope, str(v.word), v.why, v.evidence) for v in found]
     return pd.DataFrame(rows, columns=list(VERDICT_COLUMNS), dtype=object)
+
+
+def judged(sweep: Sweep) -> list[Verdict]:
+    """The verdicts of a report, in its order; kept beside the sweep, as every run is read."""
+    return sweep.remember("verdicts", lambda: _judged(sweep))
+
+
+def _judged(sweep: Sweep) -> list[Verdict]:
+    folder = sweep.cache_folder
+    key = digest_of([sweep.plan, sweep.manifests, sweep.runs["status"].tolist()])
+    table = cached(folder and folder / "verdicts.parquet", key, lambda: _judge(sweep))
+    rows = table.assign(word=table["word"].map(Word)).itertuples(index=False, name=None)
+    return [Verdict(**dict(zip(table.columns, row, strict=True))) for row in rows]
+
+
+def _judge(sweep: Sweep) -> pd.DataFrame:
+    # A second of imports, which those who find the verdicts kept need not wait for.
+    from analysis.claims.judging import judge
+
+    rows = [asdict(verdict) for verdict in judge(sweep, ablations_of(sweep))]
+    return pd.DataFrame(rows, columns=[field.name for field in fields(Verdict)], dtype=object)
 
 
 def figure(sweep: Sweep, name: str, *, by: str | None = None, x: str | None = None) -> Figure:

@@ -54,7 +54,7 @@ class Moved:
     def counts(self) -> dict[str, int]:
         """The number of numbers in each state that occurs."""
         found = self.table["state"].value_counts()
-        return {state: int(found[state]) for state in State if state in found.index}
+        return {str(state): int(found[state]) for state in State if state in found.index}
 
 
 def compare(a: Sweep, b: Sweep) -> Moved:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis.cells import Ablation, ablations_of
 from analysis.comparison import level_table
+from analysis.conclusions import judged
 from analysis.report_page import NO_VERDICT, besides, by_scope, named, plain, render
 from analysis.report_tables import records, runs_table, verdicts_table
 from analysis.runs import Sweep
@@ -55,13 +56,12 @@ def write_report(
         UserError: the spec's analysis options are wrong.
     """
     # Seconds of imports, which those who only want the tables need not wait for.
-    from analysis.claims.judging import judge
     from analysis.figures.contract import save_figure
     from analysis.figures.registry import FIGURES
 
     folder = Path(out_dir)
     ablations = ablations_of(sweep)
-    verdicts = judge(sweep, ablations)
+    verdicts = judged(sweep)
     trends = trends_of(ablations)
     shown = [kind for kind in FIGURES.values() if kind.in_report]
     saved = {kind.name: save_figure(kind, sweep, ablations, folder / "figures") for kind in shown}

@@ -124,7 +124,7 @@ class MlflowSource:
         self._name = name
         self._uri = tracking_uri
         _refuse_absent_database(tracking_uri)
-        with _one_retry():
+        with _quietly():
             from mlflow import MlflowClient
 
             self._client: MlflowClient = MlflowClient(tracking_uri=tracking_uri)
@@ -211,7 +211,7 @@ class MlflowSource:
         from mlflow.exceptions import MlflowException
 
         try:
-            with _one_retry():
+            with _quietly():
                 return question()
         except MlflowException as error:
             reason = str(error).splitlines()[0]
@@ -313,13 +313,16 @@ def _refuse_absent_database(tracking_uri: str) -> None:
 
 
 @contextmanager
-def _one_retry() -> Iterator[None]:
+def _quietly() -> Iterator[None]:
     # By default the client tries for minutes before it says that a server is down.
-    name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-    before = os.environ.get(name)
-    os.environ[name] = before or "1"
+    wanted = {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # a bar per file, of which there are 1,000
+    }
+    added = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(added)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[name]
+        for name in added:
+            os.environ.pop(name, None)
