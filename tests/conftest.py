@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import pytest
 import torch
 
 from sweeps.identity import run_id, trajectory_id
+from tests.trainables.tracked import Planted
 from trainables.config import RunConfig
 from trainables.store import Store, write_sealed, write_table, write_yaml
 from trainables.tables import step_columns
+from trainables.tracking import Connection
 
 NUM_THREADS = 1
 """Two processes test at a time (pyproject.toml); more threads than cores wait for each other."""
@@ -46,6 +49,28 @@ def plant_sweep(tmp_path: Path) -> Callable[..., tuple[Store, list[dict[str, Any
         return store, entries
 
     return plant
+
+
+@pytest.fixture(autouse=True)
+def no_server_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is sent to where the user's own runs are."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's schema and nothing in it: its migrations take seconds."""
+    path = tmp_path_factory.mktemp("schema") / "mlflow.db"
+    Connection(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def planted(plant_sweep: Any, empty_database: Path) -> Planted:
+    """A finished sweep, and in its storage a database that has nothing of it yet."""
+    store, entries = plant_sweep()
+    shutil.copy(empty_database, store.root / "mlflow.db")
+    return store, entries
 
 
 def plant_run(store: Store, entry: dict[str, Any], num_epochs: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,11 @@ import pytest
 import torch
 
 from sweeps.identity import identities
-from tests.trainables.tracked import Planted
 from trainables.config import RunConfig
 from trainables.curves import stored_curve
 from trainables.job import Job, Place, Progress, RunJob
 from trainables.passes import work
 from trainables.store import Store
-from trainables.tracking import Connection
 from trainables.trajectory import Trajectory
 
 TRAJECTORY_ID = "t"
@@ -124,25 +121,3 @@ def finish(tmp_path: Path) -> Callable[..., list[Progress]]:
         return list(work(Job(trajectory_id, runs, follows=follows), place))
 
     return do
-
-
-@pytest.fixture(autouse=True)
-def no_server_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is sent to where the user's own runs are."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's schema and nothing in it: its migrations take seconds."""
-    path = tmp_path_factory.mktemp("schema") / "mlflow.db"
-    Connection(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture
-def planted(plant_sweep: Any, empty_database: Path) -> Planted:
-    """A finished sweep, and in its storage a database that has nothing of it yet."""
-    store, entries = plant_sweep()
-    shutil.copy(empty_database, store.root / "mlflow.db")
-    return store, entries

@@ -6,7 +6,7 @@ import socket
 import time
 from typing import Any
 
-from trainables.store import Store
+from trainables.store import Store, read_table
 from trainables.tracking import Connection, TrackingTarget, locate
 from trainables.tracking_content import finished
 from trainables.tracking_uri import resolve_tracking_uri
@@ -32,6 +32,27 @@ def stored(store: Store, entry: dict[str, Any]) -> set[tuple[str, float, int]]:
     content = finished(entry, "planted", store)
     assert content is not None
     return set(content.metrics())
+
+
+def assert_equals_store(store: Store, entries: list[Any], target: TrackingTarget) -> None:
+    """Every metric of every run on the server equals the store's, and there is nothing else."""
+    children = Connection(target.uri, timeout_seconds=20).children(target)
+    assert set(children) == {entry["run_id"] for entry in entries}
+    for entry in entries:
+        run = children[entry["run_id"]]
+        content = finished(entry, target.sweep, store)
+        assert content is not None
+        assert histories(target, run) == set(content.metrics())
+        assert run.data.params == content.params
+        assert run.info.status == "FINISHED"
+
+
+def epochs_of(store: Store, entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """The run's epochs of the reference pass, as its worker would log them."""
+    table = read_table(store.run(entry["run_id"]).path / "epochs.parquet")
+    steps = entry["steps_per_epoch"] * (table["epoch"] + 1)
+    rows: list[dict[str, Any]] = table.assign(step=steps).to_dict("records")
+    return rows
 
 
 def uploaded(store: Store, entries: list[dict[str, Any]]) -> TrackingTarget:
