@@ -15,6 +15,7 @@ from analysis import load_sweep
 from analysis.cells import ablations_of
 from analysis.claims.axes import judge_axes
 from analysis.comparison import level_table, select_best, spread
+from analysis.runs import Sweep
 from analysis.verdicts import Word
 
 Write = Callable[..., Any]
@@ -136,15 +137,23 @@ def grid_of_settings(planted_run: type[Any]) -> list[Any]:
     return runs
 
 
+def read_back(write: Write, storage: Path, runs: list[Any]) -> Sweep:
+    write(storage, runs, axes=("optimizer.name", "learning_rate.base", "seed"))
+    return load_sweep("planted", storage)
+
+
+def best_settings(sweep: Sweep) -> pd.DataFrame:
+    (ablation,) = ablations_of(sweep)
+    return select_best(sweep, ablation, "optimizer.name")
+
+
 def test_select_best_takes_the_best_mean_validation_per_optimizer(
     storage: Path, write: Write, planted_run: type[Any]
 ) -> None:
     runs = grid_of_settings(planted_run)
     runs[2].metrics["last_validation_accuracy"] = 0.0
-    write(storage, runs, axes=("optimizer.name", "learning_rate.base", "seed"))
-    sweep = load_sweep("planted", storage)
-    (ablation,) = ablations_of(sweep)
-    best = select_best(sweep, ablation, "optimizer.name").set_index("optimizer.name")
+    sweep = read_back(write, storage, runs)
+    best = best_settings(sweep).set_index("optimizer.name")
     assert best["learning_rate.base"].to_dict() == {"sgd": 0.1, "adam": 0.1}
     assert best.loc["adam", "last_validation_accuracy"] == pytest.approx(0.905)
 
@@ -156,13 +165,11 @@ def test_the_best_setting_is_that_of_least_perplexity_where_the_task_says_so(
     for run in runs:
         run.metrics["last_validation_perplexity"] = 100 * run.metrics["last_validation_accuracy"]
         run.judged_by = {"metric": "validation_perplexity", "mode": "min"}
-    write(storage, runs, axes=("optimizer.name", "learning_rate.base", "seed"))
-    sweep = load_sweep("planted", storage)
-    (ablation,) = ablations_of(sweep)
-    best = select_best(sweep, ablation, "optimizer.name").set_index("optimizer.name")
+    sweep = read_back(write, storage, runs)
+    best = best_settings(sweep).set_index("optimizer.name")
     assert best["learning_rate.base"].to_dict() == {"sgd": 0.1, "adam": 0.01}
     assert best.loc["adam", "last_validation_perplexity"] == pytest.approx(60.5)
-    chosen = judge_axes(sweep, [ablation])[-1]
+    chosen = judge_axes(sweep, ablations_of(sweep))[-1]
     assert chosen.scope == "optimizers, each optimizer's best setting by validation perplexity"
 
 
@@ -171,17 +178,15 @@ def test_runs_of_tasks_that_are_judged_otherwise_have_no_common_best(
 ) -> None:
     runs = grid_of_settings(planted_run)
     runs[0].judged_by = {"metric": "validation_loss", "mode": "min"}
-    write(storage, runs, axes=("optimizer.name", "learning_rate.base", "seed"))
-    sweep = load_sweep("planted", storage)
-    assert select_best(sweep, ablations_of(sweep)[0], "optimizer.name").empty
+    sweep = read_back(write, storage, runs)
+    assert best_settings(sweep).empty
 
 
 def test_best_settings_are_compared_with_each_other(
     storage: Path, write: Write, planted_run: type[Any]
 ) -> None:
     runs = grid_of_settings(planted_run)
-    write(storage, runs, axes=("optimizer.name", "learning_rate.base", "seed"))
-    sweep = load_sweep("planted", storage)
+    sweep = read_back(write, storage, runs)
     found = judge_axes(sweep, ablations_of(sweep))
     assert [verdict.claim for verdict in found] == [
         "gamma depends on the optimizer",
@@ -196,9 +201,8 @@ def test_without_validation_nothing_is_selected(
     runs = grid_of_settings(planted_run)
     for run in runs:
         run.metrics = {}
-    write(storage, runs, axes=("optimizer.name", "learning_rate.base", "seed"))
-    sweep = load_sweep("planted", storage)
-    assert select_best(sweep, ablations_of(sweep)[0], "optimizer.name").empty
+    sweep = read_back(write, storage, runs)
+    assert best_settings(sweep).empty
 
 
 def test_numeric_levels_are_listed_in_ascending_order(

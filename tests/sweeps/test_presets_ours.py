@@ -18,32 +18,13 @@ from tests.sweeps.test_presets import axes, plan_of
 from trainables.errors import UserError
 from trainables.worker import WorkOrder
 
-# name, scale; runs, trajectories, steps of each ablation's runs in the order of the axis
 GROWING = {
-    "full": (
-        21,
-        12,
-        {
-            # 190 epochs of 625 steps; of 625, 312, 156; of 625, 156, 39
-            "equal-epochs": [118_750, 67_140, 49_590],
-            "equal-steps": [67_140] * 3,
-            "instead-of-decay": [118_750, 67_140],
-        },
-        {1: {0: (64, 625)}, 2: {0: (64, 625), 60: (128, 312), 120: (256, 156)}}
-        | {4: {0: (64, 625), 60: (256, 156), 120: (1024, 39)}},
-    ),
-    "smoke": (
-        14,
-        8,
-        {
-            "equal-epochs": [186, 106, 78],
-            "equal-steps": [106] * 3,
-            "instead-of-decay": [186, 106],
-        },
-        {1: {0: (64, 31)}, 2: {0: (64, 31), 2: (128, 15), 4: (256, 7)}}
-        | {4: {0: (64, 31), 2: (256, 7), 4: (1024, 1)}},
-    ),
+    # 190 epochs of 625 steps; of 625, 312, 156; of 625, 156, 39
+    "full": (21, 12, (118_750, 67_140, 49_590), (625, 312, 156, 39), (60, 120)),
+    "smoke": (14, 8, (186, 106, 78), (31, 15, 7, 1), (2, 4)),
 }
+"""Scale -> runs, trajectories, T at factors 1, 2, 4, steps per epoch at batch 64, 128, 256, 1024,
+epochs of growth and of decay."""
 ORACLE = {"full": (18, 18, 156, 29_640, 156), "smoke": (12, 12, 31, 196, 31)}
 """Scale -> runs, trajectories, steps per epoch, T, steps of a mean."""
 
@@ -58,12 +39,17 @@ def test_ours_say_what_they_ask_and_have_both_scales(name: str) -> None:
 @pytest.mark.parametrize("scale", GROWING)
 def test_growing_batches_are_the_table(scale: str) -> None:
     plan = plan_of("growing-batch", scale)
-    num_runs, num_trajectories, steps, phases = GROWING[scale]
+    num_runs, num_trajectories, lengths, (at_64, at_128, at_256, at_1024), epochs = GROWING[scale]
     assert (len(plan.runs), len(plan.trajectories)) == (num_runs, num_trajectories)
-    for label, lengths in steps.items():
-        runs = [r for r in plan.runs if label in r.ablations and r.axes["seed"] == 0]
-        in_order = sorted(runs, key=lambda run: run.axes["batch_growth.factor"])
-        assert [run.num_steps for run in in_order] == lengths
+    assert _lengths(plan, "equal-epochs") == list(lengths)
+    assert _lengths(plan, "equal-steps") == [lengths[1]] * 3
+    assert _lengths(plan, "instead-of-decay") == list(lengths[:2])
+    first, second = epochs
+    phases = {
+        1: {0: (64, at_64)},
+        2: {0: (64, at_64), first: (128, at_128), second: (256, at_256)},
+        4: {0: (64, at_64), first: (256, at_256), second: (1024, at_1024)},
+    }
     for run in plan.runs:
         size = run.config.examples_per_step
         found = {e: (size(0, e), length) for e, length in run.calendar.phases}
@@ -75,8 +61,14 @@ def test_growing_batches_are_the_table(scale: str) -> None:
     decayed: list[Any] = [
         run.config.schedule for run in plan.runs if run.config.schedule.name == "milestones"
     ]
-    epochs = {"full": (60, 120), "smoke": (2, 4)}[scale]
     assert {(schedule.epochs, schedule.decay) for schedule in decayed} == {(epochs, 0.5)}
+
+
+def _lengths(plan: Plan, label: str) -> list[int]:
+    """T of the first seed's runs, in the order of their factors."""
+    runs = [run for run in plan.runs if label in run.ablations and run.axes["seed"] == 0]
+    in_order = sorted(runs, key=lambda run: run.axes["batch_growth.factor"])
+    return [run.num_steps for run in in_order]
 
 
 @pytest.mark.parametrize("scale", ORACLE)
