@@ -22,8 +22,9 @@ class Batch:
     fixed: a training minibatch of an epoch that no training reaches, so that number i is the same
     examples with the same augmentation for the whole run. fresh: the same of another such epoch,
     read with the step as its number, so that every step has one that is independent of its own.
-    held_out: minibatch i of the validation examples, in order and clean. full: all training
-    examples, clean where the task can take them one by one, else one fixed epoch of minibatches.
+    held_out: minibatch i of the validation examples, in order, without augmentation. full: all
+    training examples, clean where the task can take them one by one, else one fixed epoch of
+    minibatches.
     """
 
     kind: BatchKind

@@ -194,11 +194,6 @@ class RunConfig(Options):
             raise ValueError(
                 f"probe {probe.name} draws minibatches, and batch_size: full has none; leave it out"
             )
-        if "held_out" in kinds and not isinstance(self.task, ExampleTaskConfig):
-            raise ValueError(
-                f"probe {probe.name} needs a task whose loss is a mean over examples, "
-                f"{self.task.name} is none; leave it out"
-            )
 
     def _check_reference(self, reference: OtherReference) -> None:
         if reference.kind == "seed" and reference.number == self.seed:

@@ -125,14 +125,14 @@ class TrajectorySurface:
             yield self._minibatch(fixed + batch.number)
         elif batch.kind == "fresh":
             yield self._minibatch(fresh + batch.number)
-        elif not isinstance(self._task, ExampleTask):  # all of an epoch, as P1's published code
+        elif batch.kind == "held_out":
+            yield self._held_out(batch.number)
+        elif isinstance(self._task, ExampleTask):
+            yield from self._whole(self._task)
+        else:  # all of an epoch, as P1's published code
             num_steps = self._task.calendar.start(FIXED_EPOCH + 1) - fixed
             for index in range(num_steps):
                 yield self._minibatch(fixed + index, 1 / num_steps)
-        elif batch.kind == "full":
-            yield from self._whole(self._task)
-        else:
-            yield self._held_out(self._task, batch.number)
 
     def _minibatch(self, step: int, share: float = 1.0) -> Part:
         return Part(lambda model: self._task.loss(model, step), share, step)
@@ -142,15 +142,15 @@ class TrajectorySurface:
         num = task.num_examples("train")
         for index, part in enumerate(self.trajectory.chunks or chunks(num, self.batch_size)):
             share = (part.stop - part.start) / num
-            yield _examples(task, "train", part, share, counter=-FIXED_EPOCH - index)
+            yield _examples(task, part, share, counter=-FIXED_EPOCH - index)
 
-    def _held_out(self, task: ExampleTask, number: int) -> Part:
-        part = slice(number * self.batch_size, (number + 1) * self.batch_size)
-        return _examples(task, "validation", part, 1.0, counter=-1 - number)
+    def _held_out(self, number: int) -> Part:
+        task, size = self._task, self.batch_size
+        return Part(lambda model: task.held_out_loss(model, number, size), 1.0, -1 - number)
 
 
-def _examples(task: ExampleTask, split: str, part: slice, share: float, *, counter: int) -> Part:
-    return Part(lambda model: task.loss_on(model, split, part), share, counter)
+def _examples(task: ExampleTask, part: slice, share: float, *, counter: int) -> Part:
+    return Part(lambda model: task.loss_on(model, "train", part), share, counter)
 
 
 def check_probes(config: RunConfig, task: Task) -> None:
@@ -160,13 +160,15 @@ def check_probes(config: RunConfig, task: Task) -> None:
         UserError: more held-out batches than the validation examples make up.
     """
     for probe in config.probes:
-        if "held_out" not in probe.batches() or not isinstance(task, ExampleTask):
+        if "held_out" not in probe.batches():
             continue
-        num = task.num_examples("validation")
-        size = config.examples_per_step(task.num_examples("train"), FIXED_EPOCH)
+        num_train = task.num_examples("train") if isinstance(task, ExampleTask) else 0
+        size = config.examples_per_step(num_train, FIXED_EPOCH)
         asked = getattr(probe.typed_options(), "num_batches", 1)
-        if asked * size > num:
+        there = task.num_held_out(size)
+        if asked > there:
+            fewer = f"num_batches: {there} or fewer, or " if there > 1 else ""
             raise UserError(
-                f"probe {probe.name}: {asked} batches of {size} are more than the {num} validation "
-                f"examples; give num_batches: {num // size} or fewer, or a smaller batch_size"
+                f"probe {probe.name}: {asked} batches of {size} are more than the validation "
+                f"examples fill; give {fewer}a smaller batch_size"
             )

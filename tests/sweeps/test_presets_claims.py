@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from geometry.probes.registry import PROBES
 from sweeps.catalogue import describe
 from tests.sweeps.test_claims import settled_by
 from tests.sweeps.test_presets import plan_of
@@ -39,6 +40,35 @@ def test_they_ask_and_settle_what_no_other_preset_does(name: str, tmp_path: Path
     assert describe(name).question.endswith("?")
     assert describe(name).scales == ("full", "smoke")
     assert settled_by(name, tmp_path) >= SETTLES[name]
+
+
+# preset, scale; batches, steps from one measurement to the next
+HELD_OUT = {
+    ("cifar10-resnet18", "full"): (10, 100),
+    ("cifar10-resnet18", "smoke"): (2, 20),
+    ("imagenet-resnet50", "full"): (10, 100),
+    ("imagenet-resnet50", "smoke"): (2, 20),
+    ("wikitext2-transformer", "full"): (10, 100),
+    ("wikitext2-transformer", "smoke"): (4, 20),
+    ("vaihingen-model", "full"): (10, 100),
+    ("vaihingen-model", "smoke"): (10, 20),
+    ("signal-and-noise", "full"): (4, "epoch"),
+    ("signal-and-noise", "smoke"): (4, "epoch"),
+}
+"""Presets of positive gammas: only by held-out gradients do these exceed the null model."""
+
+
+@pytest.mark.parametrize(("name", "scale"), HELD_OUT)
+def test_a_positive_gamma_is_measured_on_held_out_gradients_too(name: str, scale: str) -> None:
+    for run in plan_of(name, scale).runs:
+        (probe,) = (probe for probe in run.config.probes if probe.name == "held_out")
+        options: Any = probe.typed_options()
+        every = probe.every or PROBES["held_out"].default_every
+        assert (options.num_batches, every) == HELD_OUT[name, scale]
+        data: Any = run.config.data
+        size = run.config.examples_per_step(0)
+        there = getattr(data, "validation_examples", None)
+        assert there is None or there >= size * options.num_batches
 
 
 def test_its_training_is_the_quickstarts() -> None:

@@ -171,6 +171,38 @@ def test_the_loss_is_the_mean_over_words_and_filling_changes_nothing(root: Path)
 
 
 @pytest.mark.parametrize("options", [{}, STREAM], ids=["lines", "stream"])
+def test_a_held_out_minibatch_is_the_validation_splits_next_items(
+    options: dict[str, Any], root: Path
+) -> None:
+    """Lines cut to 33 words and those of fewer than two dropped, or the stream's pieces."""
+    config = config_of(**options)
+    task = bound(config, root)
+    model = task.build_model()
+    items = [row[:33] for row in lines_of(config, root, "validation")]
+    if options:
+        words = [word for row in lines_of(config, root, "validation") for word in row]
+        items = [words[i : i + 11] for i in range(0, len(words) - 1, 10)]
+    assert task.num_held_out(8) == len(items) // 8
+    for number in (0, len(items) // 8 - 1):
+        usable = [item for item in items[8 * number : 8 * number + 8] if len(item) > 1]
+        losses = naive_losses(model, usable)
+        expected = math.fsum(losses) / len(losses)
+        assert task.held_out_loss(model, number, 8).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_held_out_minibatches_of_blank_lines_do_not_count(tmp_path: Path) -> None:
+    write_text(tmp_path)
+    file = tmp_path / "wikitext-2" / "wiki.valid.tokens"
+    file.write_text("a b\n" * 4 + "\n" * 4 + "c d e\n" * 4 + "f g\n")
+    task = bound(config_of(), tmp_path)
+    model = task.build_model()
+    assert [task.num_held_out(size) for size in (1, 2, 4, 8)] == [9, 4, 2, 1]
+    losses = [task.held_out_loss(model, number, 4).item() for number in range(2)]
+    assert all(map(math.isfinite, losses))
+    assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize("options", [{}, STREAM], ids=["lines", "stream"])
 def test_perplexity_is_over_every_word_that_has_one_before_it(
     options: dict[str, Any], root: Path
 ) -> None:

@@ -126,6 +126,28 @@ def test_the_loss_is_the_mean_over_all_pixels(config: RunConfig, tmp_path: Path)
     assert task.loss(model, 2).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
+def test_held_out_minibatches_are_the_validation_tiles_windows(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    task, data = bound(config, tmp_path)
+    model = task.build_model()
+    places = [
+        (tile, window) for tile in data.validation for window in windows(*tile.classes.shape, 16)
+    ]
+    assert task.num_held_out(10) == len(places) // 10
+    last = len(places) // 10 - 1
+    for number in (0, last):
+        images, classes = [], []
+        for tile, window in places[10 * number : 10 * number + 10]:
+            cut = (slice(window.top, window.top + 16), slice(window.left, window.left + 16))
+            images.append(tile.pixels[cut].transpose(2, 0, 1).astype(np.float32) / 255)
+            classes.append(tile.classes[cut].astype(np.int64))
+        scores = model(torch.from_numpy(np.stack(images))).double()
+        expected = F.cross_entropy(scores, torch.from_numpy(np.stack(classes)))
+        found = task.held_out_loss(model, number, 10)
+        assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
 # --- evaluation --------------------------------------------------------------------------------
 
 

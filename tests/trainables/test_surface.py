@@ -169,8 +169,13 @@ def test_the_full_batch_of_a_full_batch_run_is_its_step(tiny: Tiny, trajectory: 
     [
         (
             {"probes": ["held_out"]},
-            "probe held_out: 10 batches of 32 are more than the 20 validation examples; "
-            "give num_batches: 0 or fewer, or a smaller batch_size",
+            "probe held_out: 10 batches of 32 are more than the validation examples fill; "
+            "give a smaller batch_size",
+        ),
+        (
+            {"probes": ["held_out"], "batch_size": 8},
+            "probe held_out: 10 batches of 8 are more than the validation examples fill; "
+            "give num_batches: 2 or fewer, or a smaller batch_size",
         ),
         (
             {"probes": ["probe_batches"], "batch_size": "full", "chunk": 96},

@@ -182,6 +182,30 @@ def test_a_tasks_loss_is_a_pure_function_of_the_step(
     assert all(math.isfinite(loss) for loss in forwards)
 
 
+def test_held_out_minibatches_are_a_pure_function_of_their_number(
+    task_config: RunConfig, tmp_path: Path
+) -> None:
+    task, other = bound(task_config, tmp_path), bound(task_config, tmp_path)
+    model = task.build_model()
+    there = task.num_held_out(4)
+    assert there >= 2
+    forwards = [task.held_out_loss(model, number, 4).item() for number in range(there)]
+    backwards = [other.held_out_loss(model, number, 4).item() for number in reversed(range(there))]
+    assert forwards == backwards[::-1]
+    assert all(math.isfinite(loss) for loss in forwards)
+    own = [task.loss(model, step).item() for step in range(5)]
+    assert not set(own) & set(forwards)
+
+
+def test_every_task_measures_held_out_gradients(
+    task_config: RunConfig, tmp_path: Path, store: Store, finish: Callable[..., list[Progress]]
+) -> None:
+    config = config_of(tmp_path, task=task_config.task.name, probes=[small_probe("held_out")])
+    finish(store, a=config)
+    table = read_table(store.run("a").path / "held_out.parquet")
+    assert table[table["label"] == "batch 1"]["gamma"].notna().all()
+
+
 def test_a_tasks_evaluation_disturbs_nothing_and_knows_its_splits(
     task_config: RunConfig, tmp_path: Path
 ) -> None:

@@ -60,6 +60,18 @@ class Task(ABC):
         Leaves module buffers, gradients and random generators as they were.
         """
 
+    @abstractmethod
+    def num_held_out(self, size: int) -> int:
+        """Number of held-out minibatches of `size` examples each."""
+
+    @abstractmethod
+    def held_out_loss(self, model: nn.Module, number: int, size: int) -> Tensor:
+        """Mean loss of held-out minibatch `number`, the model in the mode that it is in.
+
+        Minibatches of validation examples in their stored order, without augmentation; a pure
+        function of (model state, number, size) but for what the model itself draws.
+        """
+
     def unused_rows(self, model: nn.Module) -> Mapping[str, Tensor]:
         """Rows of the model's parameters that no training example reaches, whose gradient is 0.
 
@@ -75,6 +87,14 @@ class ExampleTask(Task):
     What looks at other examples than a step's minibatch builds on it: full-batch gradient descent
     (`trainables.full_batch`), gradients of held-out examples.
     """
+
+    def num_held_out(self, size: int) -> int:
+        """As many as the validation split fills."""
+        return self.num_examples("validation") // size
+
+    def held_out_loss(self, model: nn.Module, number: int, size: int) -> Tensor:
+        """Of a slice of the validation split."""
+        return self.loss_on(model, "validation", slice(number * size, (number + 1) * size))
 
     @abstractmethod
     def num_examples(self, split: str) -> int:

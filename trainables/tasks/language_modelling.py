@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 NOT_PREDICTED = -100
 """Target that a loss leaves out: torch's default `ignore_index`."""
 
+SHAPES = {"lines": lines, "stream": stream_pieces}
+"""Option `items` -> the items of a split that the training takes."""
+
 EVALUATION_LOGITS = 2**22
 """Logits in memory at a time in an evaluation; ours, untuned: 16 MiB of float32."""
 
@@ -89,8 +92,8 @@ class LanguageModellingTask(Task):
         }
         self.splits = tuple(self._texts)
         self.data_digest = data.digest
-        shapes = {"lines": lines, "stream": stream_pieces}
-        self._items = shapes[options.items](data.train, options.tokens)
+        self._items = SHAPES[options.items](data.train, options.tokens)
+        self._held_out_batches: dict[int, tuple[Batches, list[int]]] = {}
         self.calendar = config.calendar(len(self._items))
         self._drawn_epoch = -1
 
@@ -100,9 +103,7 @@ class LanguageModellingTask(Task):
 
     def loss(self, model: nn.Module, step: int) -> Tensor:
         """Mean cross-entropy over the predicted words of minibatch `step`."""
-        words, targets = self.minibatch(step)
-        logits = model(words).float().flatten(0, 1)
-        return F.cross_entropy(logits, targets.flatten(), ignore_index=NOT_PREDICTED)
+        return _mean_loss(model, *self.minibatch(step))
 
     def minibatch(self, step: int) -> tuple[Tensor, Tensor]:
         """Words and the words that follow them, int64 [items, positions]; a pure function.
@@ -114,6 +115,24 @@ class LanguageModellingTask(Task):
         if epoch != self._drawn_epoch:
             self._draw_epoch(epoch)
         return self._predictions("train", *self._batches[index])
+
+    def num_held_out(self, size: int) -> int:
+        """As many as the validation split fills; those without a line of two words do not count."""
+        return len(self._held_out(size)[1])
+
+    def held_out_loss(self, model: nn.Module, number: int, size: int) -> Tensor:
+        """Of lines cut as in the training, or of pieces of the stream."""
+        batches, usable = self._held_out(size)
+        return _mean_loss(model, *self._predictions("validation", *batches[usable[number]]))
+
+    def _held_out(self, size: int) -> tuple[Batches, list[int]]:
+        """Minibatches of the validation split, and which of them are whole and not empty."""
+        if size not in self._held_out_batches:
+            items = SHAPES[self._options.items](self._texts["validation"], self._options.tokens)
+            batches = Batches(items, torch.arange(len(items)), size, self._device)
+            usable = [index for index in batches.not_empty if index < len(items) // size]
+            self._held_out_batches[size] = batches, usable
+        return self._held_out_batches[size]
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         """Mean cross-entropy and perplexity over every word that has one before it in its line.
@@ -190,3 +209,8 @@ class LanguageModellingTask(Task):
         if self._options.padding == "ignored":
             targets = torch.where(inside[:, 1:], targets, NOT_PREDICTED)
         return words[:, :-1], targets
+
+
+def _mean_loss(model: nn.Module, words: Tensor, targets: Tensor) -> Tensor:
+    logits = model(words).float().flatten(0, 1)
+    return F.cross_entropy(logits, targets.flatten(), ignore_index=NOT_PREDICTED)

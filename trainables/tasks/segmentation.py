@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -145,9 +146,25 @@ class SegmentationTask(Task):
 
     def loss(self, model: nn.Module, step: int) -> Tensor:
         """Mean cross-entropy over all pixels of minibatch `step`, every class weighing the same."""
-        images, classes = self.minibatch(step)
-        # the reduced form for images raises in strict deterministic mode: it adds by atomics
-        return F.cross_entropy(model(images).float(), classes, reduction="none").mean()
+        return _mean_loss(model, *self.minibatch(step))
+
+    def num_held_out(self, size: int) -> int:
+        """As many as the windows of the validation tiles fill."""
+        return len(self._held_out) // size
+
+    def held_out_loss(self, model: nn.Module, number: int, size: int) -> Tensor:
+        """Of windows that lie side by side; a window at a border overlaps the one before it."""
+        chosen = self._held_out[number * size : (number + 1) * size]
+        patches = [self._cut(tile, window.top, window.left) for tile, window in chosen]
+        return _mean_loss(model, *self._to_device(patches))
+
+    @cached_property
+    def _held_out(self) -> list[tuple[Tile, Window]]:
+        found: list[tuple[Tile, Window]] = []
+        for tile in self._splits["validation"]:
+            height, width = tile.classes.shape
+            found += [(tile, w) for w in windows(height, width, self._options.patch_size)]
+        return found
 
     def minibatch(self, step: int) -> tuple[Tensor, Tensor]:
         """Augmented patches [b, 3, P, P] in [0, 1] and classes [b, P, P]; a pure function."""
@@ -223,3 +240,8 @@ class SegmentationTask(Task):
                     mask[:, : window.seen_columns] = False
                 new = new.to(self._device)
                 yield model(images).float().permute(0, 2, 3, 1)[new], classes[new]
+
+
+def _mean_loss(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
+    # the reduced form for images raises in strict deterministic mode: it adds by atomics
+    return F.cross_entropy(model(images).float(), classes, reduction="none").mean()

@@ -66,6 +66,16 @@ class SyntheticTask(Task):
         noise = generator(self._seed, step, "noise")
         return self._data.train.loss(model(), examples, noise).float()
 
+    def num_held_out(self, size: int) -> int:
+        """As many as the validation examples fill."""
+        return len(self._data.validation) // size
+
+    def held_out_loss(self, model: nn.Module, number: int, size: int) -> Tensor:
+        """The objective of the validation examples, with noise of the minibatch's own."""
+        examples = torch.arange(number * size, (number + 1) * size, device=self._device)
+        noise = generator(self._seed, number, "held out noise")
+        return self._data.validation.loss(model(), examples, noise).float()
+
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         """The objective over all examples, without noise."""
         objective = self._data.train if split == "train" else self._data.validation
