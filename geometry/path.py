@@ -117,12 +117,14 @@ def update_identity(
     """Relative residual of ‖D_{t+1}‖^2 = ‖D_t‖^2 + 2 <U_t, D_t> + ‖U_t‖^2.
 
     The identity holds for every optimizer, with weight decay and with clipping, so the residual
-    shows errors of the measurement alone. It is relative to ‖D_t‖^2 and signed.
+    shows errors of the measurement alone. It is signed, and relative to the larger of ‖D_t‖^2 and
+    ‖U_t‖^2: a path that passes close by w* in long steps rounds as its steps do.
     `next_distance` is ‖D_{t+1}‖, 0 for the last step of a run.
-    Range: 0 up to rounding; NaN where D_t = 0.
+    Range: 0 up to rounding; NaN where D_t = U_t = 0.
     """
     expected = distance.square() + 2 * update_inner_product + update_norm.square()
-    return _ratio(next_distance.square() - expected, distance.square())
+    scale = torch.maximum(distance.square(), update_norm.square())
+    return _ratio(next_distance.square() - expected, scale)
 
 
 def straightness(distance: Tensor, update_norm: Tensor) -> Tensor:

@@ -241,3 +241,17 @@ def test_straightness_is_undefined_where_nothing_moves() -> None:
     assert path.straightness(distance, update_norm).isnan().tolist() == [False, True, True]
     assert path.path_exponent(torch.tensor([4.0, 2.0]).double()) is None
     assert path.path_exponent(torch.zeros(100).double()) is None
+
+
+def test_update_identity_of_steps_longer_than_the_way_left_rounds_as_the_steps_do() -> None:
+    """One step past w* in float32, from 1e-4 on one side to 1 on the other."""
+    reference = randn(DIMENSION, seed=7).float()
+    displacement, update = 1e-5 * randn(DIMENSION, seed=8).float(), randn(DIMENSION, seed=9).float()
+    before = reference + displacement
+    after = before + update
+    near, far, step = (
+        vector.double() for vector in (before - reference, after - reference, after - before)
+    )
+    residual = path.update_identity(near.norm(), far.norm(), step.norm(), near @ step)
+    assert 0 < residual.abs() < 1e-6
+    assert (near.norm() / step.norm()).square() < 1e-9
