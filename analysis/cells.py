@@ -195,7 +195,7 @@ def _runs_of(sweep: Sweep, label: str, about: Mapping[str, Any]) -> pd.DataFrame
     runs = sweep.in_ablation(label).reset_index(drop=True)
     seed = runs[seeds].astype(str).agg(", ".join, axis=1) if seeds else "default"
     configs = {run["run_id"]: run["config"] for run in sweep.plan["runs"]}
-    growth = [growth_of(configs[run_id]) for run_id in runs["run_id"]]
+    growth = pd.Series([growth_of(configs[run_id]) for run_id in runs["run_id"]], dtype=object)
     columns = ["run_id", "num_steps", "steps_per_epoch", *_axes(about)]
     return runs[columns].assign(growth=growth, seed=seed)
 

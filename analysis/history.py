@@ -89,7 +89,8 @@ def _epoch_sizes(manifest: Mapping[str, Any]) -> list[int]:
     num_steps, per_epoch = manifest["num_steps"], manifest["steps_per_epoch"]
     if manifest["status"] != "done" or num_steps is None or per_epoch is None:
         return []
-    return Length(num_steps, per_epoch, growth_of(manifest["config"])).sizes.tolist()
+    sizes = Length(num_steps, per_epoch, growth_of(manifest["config"])).sizes
+    return [int(size) for size in sizes]
 
 
 def _of_group(metrics: Mapping[str, float], group: str) -> dict[str, float]:

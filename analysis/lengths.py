@@ -66,14 +66,14 @@ class Length:
         """Steps in epochs: the middle of epoch e's steps is at e + 1/2."""
         if not self.growth:
             return np.asarray(steps, dtype=np.float64) / self.steps_per_epoch
-        return np.interp(steps, *self._starts)
+        return np.interp(np.asarray(steps, dtype=np.float64), *self._starts)
 
     def steps_at(self, place: ArrayLike) -> NDArray[np.float64]:
         """The inverse of `place`."""
         if not self.growth:
             return np.asarray(place, dtype=np.float64) * self.steps_per_epoch
         starts, epochs = self._starts
-        return np.interp(place, epochs, starts)
+        return np.interp(np.asarray(place, dtype=np.float64), epochs, starts)
 
     @cached_property
     def _starts(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

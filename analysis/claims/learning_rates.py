@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from analysis.claims.contract import Claim, Evidence, Measured
@@ -32,9 +34,20 @@ VARIES = 2.0
 """Ratio of the entries' variation, small over large learning rate, that is 'much larger'; ours."""
 
 
-def later_at_small_rates(evidence: Evidence) -> Found:
+def by_network(rule: Callable[[Sequence[Measured]], Found], evidence: Evidence) -> list[Found]:
+    """The rule on the runs of every network by itself, where there are several."""
+    networks = list(dict.fromkeys(run.facts.member("model") for run in evidence.runs))
+    found = []
+    for network in networks:
+        own = [run for run in evidence.runs if run.facts.member("model") == network]
+        if len(networks) == 1 or len({rate(run.facts) for run in own}) > 1:
+            found.append(replace(rule(own), scope=network if len(networks) > 1 else ""))
+    return found
+
+
+def later_at_small_rates(runs: Sequence[Measured]) -> Found:
     """Zigzag sets in at the smallest learning rate, after smooth windows, and later."""
-    found = _extreme_rates(evidence)
+    found = _extreme_rates(runs)
     known = [_is_later(*pair) for pair in found if all(run["known"] for run in pair)]
     outcomes = [exactly(is_later) for is_later in known if is_later is not None]
     onsets = [f"{begins(small)} against {begins(large)}" for small, large in found]
@@ -50,9 +63,9 @@ def _is_later(small: Measured, large: Measured) -> bool | None:
     return bool(smooth and small["onset"] > large["onset"])
 
 
-def varies_more(evidence: Evidence) -> Found:
+def varies_more(runs: Sequence[Measured]) -> Found:
     """The most opposed window's entries vary more at the smallest learning rate."""
-    found = [pair for pair in _extreme_rates(evidence) if all(r["lowest"] < ZIGZAG for r in pair)]
+    found = [pair for pair in _extreme_rates(runs) if all(r["lowest"] < ZIGZAG for r in pair)]
     if not found:
         return undefined("no pair of runs with an opposed window at both rates.")
     spread = ratio(found, lambda run: float(run["variation"]))
@@ -60,12 +73,12 @@ def varies_more(evidence: Evidence) -> Found:
     return Found(within(spread, VARIES, None), numbers)
 
 
-def _extreme_rates(evidence: Evidence) -> list[tuple[Measured, Measured]]:
-    rates = sorted({rate(run.facts) for run in evidence.runs} - {math.nan})
+def _extreme_rates(runs: Sequence[Measured]) -> list[tuple[Measured, Measured]]:
+    rates = sorted({rate(run.facts) for run in runs} - {math.nan})
     rates = [value for value in rates if math.isfinite(value)]
     if len(rates) < 2:
         return []
-    return pairs(evidence.runs, lambda f: rate(f), rates[0], rates[-1], "learning_rate")
+    return pairs(runs, rate, rates[0], rates[-1], "learning_rate")
 
 
 def two_rates(
@@ -92,7 +105,7 @@ CLAIMS = (
         needs=(GD, RATES),
         columns=MEAN,
         measure=course,
-        decide=later_at_small_rates,
+        decide=partial(by_network, later_at_small_rates),
         planted={
             Word.BEYOND: partial(two_rates, switch(120, 0.9, -0.9), TURN),
             Word.REFUTED: partial(two_rates, OPPOSED, TURN),
@@ -110,7 +123,7 @@ CLAIMS = (
         needs=(GD, RATES),
         columns=(*MEAN, "steps.entry_variation"),
         measure=course,
-        decide=varies_more,
+        decide=partial(by_network, varies_more),
         planted={
             Word.BEYOND: partial(two_rates, TURN, TURN, (0.3, 0.1)),
             Word.REFUTED: partial(two_rates, TURN, TURN, (0.1, 0.1)),

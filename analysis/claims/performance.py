@@ -157,7 +157,7 @@ def rate_of(facts: Facts) -> float:
     power = RULES.get(str(facts.options.get("learning_rate.rule", "fixed")), math.nan)
     if power == 0:
         return base
-    return base * (facts.number("batch_size", math.nan) / reference) ** power
+    return base * float((facts.number("batch_size", math.nan) / reference) ** power)
 
 
 RULES = {"fixed": 0.0, "sqrt": 0.5, "linear": 1.0}

@@ -97,9 +97,13 @@ def positive(passes: Callable[[Measured], bool], evidence: Evidence) -> Found:
         steps = " to ".join(f"{n:,}" for n in sorted({min(lengths), max(lengths)}))
         numbers = f"largest share of negative steps {max(shares):.3g}, of {steps} kept steps"
     found = each_run(evidence.runs, partial(settled, passes), numbers)
-    if known and max(run["known"] for run in known) < FEWEST_KEPT and found.is_undefined:
-        why = f"no run has the {FEWEST_KEPT:,} kept steps in which a share of {MOST_NEGATIVE:.1%} "
-        return Found(Outcome.OPEN, found.numbers, why=f"{why}shows")
+    too_short = [run for run in known if settled(passes, run) is None]
+    if too_short and found.outcome is not Outcome.PASS:
+        why = (
+            f"{len(too_short)} of {len(evidence.runs)} runs have too few kept steps: a share of "
+            f"{MOST_NEGATIVE:.1%} shows in {FEWEST_KEPT:,}"
+        )
+        return Found(Outcome.OPEN, found.numbers, why=why)
     held_out = each_run(evidence.runs, _held_out_positive)
     unmeasured = " Held-out gradients (probe held_out) were not measured."
     numbers = found.numbers + unmeasured * held_out.is_undefined

@@ -32,10 +32,11 @@ def each_run(
     found = [passes(run) for run in runs]
     known = [ok for ok in found if ok is not None]
     outcome = agreed(exactly(ok) for ok in known)
-    count = f"{sum(known)} of {len(known)} runs pass"
-    undefined = len(found) - len(known)
-    more = f", {undefined} settle nothing" if undefined else ""
-    return Found(outcome, f"{count}{more}; {numbers}".removesuffix("; ") + ".")
+    counts = {"pass": sum(known), "fail": len(known) - sum(known)}
+    counts["settle nothing"] = len(found) - len(known)
+    words = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    text = f"of {len(found)} runs {words}; {numbers}".removesuffix("; ")
+    return Found(outcome, f"{text}.")
 
 
 def each_setting(

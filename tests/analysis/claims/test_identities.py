@@ -27,7 +27,7 @@ def line(rate: float, num_steps: int, *, error_bound: float = 1.0) -> PlantedRun
     )
     steps["error_bound"][0] = error_bound
     steps["update_norm"] = rate * distance
-    return PlantedRun({"seed": 0}, steps)
+    return PlantedRun({"seed": 0}, steps, config={"optimizer": {"name": "sgd"}})
 
 
 def claim_run(planted: PlantedRun) -> ClaimRun:
