@@ -5,24 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from geometry.probes.contract import Cadence, Column, Probe, ProbeOptions, StepView
-from geometry.surface import FULL, PRODUCT_COST, Batch, BatchKind
+from geometry.probes.contract import Column, ProbeOptions, StepView
+from geometry.probes.one_batch import OneBatchOptions, OneBatchProbe
+from geometry.surface import PRODUCT_COST
 
 START_SEED = 0
 """Seed of the power iteration's first vector: the same at every step of every run."""
 
 
 @dataclass(frozen=True)
-class SharpnessOptions(ProbeOptions):
+class SharpnessOptions(OneBatchOptions):
     """The loss whose Hessian it is, and how long the power iteration goes on."""
 
-    batch: Literal["full", "fixed"] = "full"
-    """full: all training examples; fixed: one training minibatch, the same for the whole run."""
     iterations: int = 20
     """Hessian-vector products per measurement; ours, untuned: the residual says if they suffice."""
 
@@ -32,7 +31,7 @@ class SharpnessOptions(ProbeOptions):
             raise ValueError(f"iterations: at least 1, not {self.iterations}")
 
 
-class SharpnessProbe(Probe):
+class SharpnessProbe(OneBatchProbe):
     """lambda = v^T H v after n power iterations, its residual, and 2 / eta_t.
 
     lambda is the eigenvalue of largest modulus: negative where negative curvature dominates. Every
@@ -42,10 +41,8 @@ class SharpnessProbe(Probe):
 
     name: ClassVar[str] = "sharpness"
     table: ClassVar[str] = "sharpness"
-    default_every: ClassVar[Cadence] = "epoch"
     needs_reference: ClassVar[bool] = False
-    needs_update: ClassVar[bool] = False
-    options_type: ClassVar[type[ProbeOptions]] = SharpnessOptions
+    options_type: ClassVar[type[OneBatchOptions]] = SharpnessOptions
     columns: ClassVar[tuple[Column, ...]] = (
         Column("sharpness", "loss/weight^2", "the Hessian's eigenvalue of largest modulus"),
         Column("sharpness_residual", "1", "‖H v - lambda v‖ / abs(lambda); 0 once converged"),
@@ -53,16 +50,10 @@ class SharpnessProbe(Probe):
     )
 
     @classmethod
-    def batches(cls, options: ProbeOptions) -> frozenset[BatchKind]:
-        """Its batch."""
-        return frozenset({_own(options).batch})
-
-    @classmethod
     def extra_gradients(cls, options: ProbeOptions, batches_per_pass: int) -> float:
         """The products, each as many gradients as its batch has minibatches."""
         own = _own(options)
-        num_batches = batches_per_pass if own.batch == "full" else 1
-        return own.iterations * PRODUCT_COST * num_batches
+        return own.iterations * PRODUCT_COST * own.num_minibatches(batches_per_pass)
 
     @classmethod
     def num_vectors(cls, options: ProbeOptions) -> int:
@@ -77,12 +68,11 @@ class SharpnessProbe(Probe):
     def measure(self, step: StepView, out: Tensor) -> None:
         """The power iteration; the last product gives the Rayleigh quotient and the residual."""
         options = _own(self.options)
-        batch = FULL if options.batch == "full" else Batch("fixed")
         vector, product = self._start(step.weights), torch.empty_like(step.weights)
         sums = out.new_empty(2)
         self._normalise(vector, sums)
         for number in range(options.iterations):
-            self.surface().hessian_product(batch, step.weights, vector, product)
+            self.surface().hessian_product(options.chosen(), step.weights, vector, product)
             if number + 1 < options.iterations:
                 vector, product = product, vector
                 self._normalise(vector, sums)

@@ -5,24 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from geometry.probes.contract import Cadence, Column, Probe, ProbeOptions, StepView
-from geometry.surface import FULL, LOSS_COST, Batch, BatchKind
+from geometry.probes.contract import Column, ProbeOptions, StepView
+from geometry.probes.one_batch import OneBatchOptions, OneBatchProbe
+from geometry.surface import LOSS_COST
 from geometry.whole_run import WholeRun
 
 
 @dataclass(frozen=True)
-class StraightLineOptions(ProbeOptions):
+class StraightLineOptions(OneBatchOptions):
     """How finely the line is looked at, and by which loss."""
 
     intervals: int = 10
     """Equal parts of the line; the loss is computed at their ends. Ours."""
-    batch: Literal["full", "fixed"] = "full"
-    """full: all training examples; fixed: one training minibatch, the same for the whole run."""
 
     def __post_init__(self) -> None:
         """Refuse a line without parts."""
@@ -30,15 +29,13 @@ class StraightLineOptions(ProbeOptions):
             raise ValueError(f"intervals: at least 1, not {self.intervals}")
 
 
-class StraightLineProbe(Probe):
+class StraightLineProbe(OneBatchProbe):
     """L((1 - a) w_t + a w*) for a = 0, 1/n, ..., 1, labelled by a, and whether it never rises."""
 
     name: ClassVar[str] = "straight_line"
     table: ClassVar[str] = "straight_line"
-    default_every: ClassVar[Cadence] = "epoch"
     needs_reference: ClassVar[bool] = True
-    needs_update: ClassVar[bool] = False
-    options_type: ClassVar[type[ProbeOptions]] = StraightLineOptions
+    options_type: ClassVar[type[OneBatchOptions]] = StraightLineOptions
     columns: ClassVar[tuple[Column, ...]] = (
         Column("loss", "loss", "mean loss at this point of the line, in train mode"),
         Column("rise", "loss", "loss minus that at the point before; NaN at w_t"),
@@ -46,16 +43,10 @@ class StraightLineProbe(Probe):
     )
 
     @classmethod
-    def batches(cls, options: ProbeOptions) -> frozenset[BatchKind]:
-        """Its batch."""
-        return frozenset({_own(options).batch})
-
-    @classmethod
     def extra_gradients(cls, options: ProbeOptions, batches_per_pass: int) -> float:
         """Forward passes only."""
         own = _own(options)
-        num_batches = batches_per_pass if own.batch == "full" else 1
-        return (own.intervals + 1) * LOSS_COST * num_batches
+        return (own.intervals + 1) * LOSS_COST * own.num_minibatches(batches_per_pass)
 
     @classmethod
     def num_vectors(cls, options: ProbeOptions) -> int:
@@ -76,11 +67,10 @@ class StraightLineProbe(Probe):
     def measure(self, step: StepView, out: Tensor) -> None:
         """The loss at every place."""
         options, reference, surface = _own(self.options), self.reference(), self.surface()
-        batch = FULL if options.batch == "full" else Batch("fixed")
         place = torch.empty_like(step.weights)
         for index in range(options.intervals + 1):
             torch.lerp(step.weights, reference, index / options.intervals, out=place)
-            out[index] = surface.loss(batch, place)
+            out[index] = surface.loss(options.chosen(), place)
 
     def derive(self, primitives: Tensor) -> Sequence[Tensor]:
         """The losses, their differences, and what the differences say."""

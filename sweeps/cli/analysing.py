@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sweeps.cli.arguments import Scale, Storage, Stored, TrackingUri, Variant, app, stored
 from sweeps.cli.reporting import report
+
+if TYPE_CHECKING:
+    from analysis import Sweep
+    from sweeps.places import Places
+
+Remote = Annotated[
+    str | None, typer.Option(help="Read from this MLflow server, not from the storage.")
+]
+
+
+def _loaded(here: Places, name: str, *, remote: bool) -> Sweep:
+    """The sweep's tables, from the MLflow server that was named or from the storage."""
+    from analysis import load_sweep
+
+    if remote:
+        return load_sweep(name, tracking_uri=here.tracking_uri)
+    return load_sweep(name, here.store.root)
 
 
 @app.command()
@@ -36,9 +53,7 @@ def figure(
     scale: Scale = "full",
     variant: Variant = None,
     storage: Storage = None,
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="Read from this MLflow server, not from the storage.")
-    ] = None,
+    tracking_uri: Remote = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder; else the sweep's figures.")
     ] = None,
@@ -46,12 +61,10 @@ def figure(
     """Draw one figure: PNG, SVG, and its table as CSV."""
     from analysis.figures.contract import save_table
     from analysis.figures.naming import chosen, figure_named
-    from analysis.runs import load_sweep
 
     figure_named(name)  # a wrong name is said before any table is read
     here, stored_as = stored(sweep, scale, variant, storage, tracking_uri)
-    remote = load_sweep(stored_as, tracking_uri=here.tracking_uri) if tracking_uri else None
-    loaded = remote or load_sweep(stored_as, here.store.root)
+    loaded = _loaded(here, stored_as, remote=bool(tracking_uri))
     drawing = chosen(loaded, name, by=by, x=x)
     folder = output or here.store.sweep(stored_as).path / "figures"
     saved = save_table(drawing.kind, loaded, drawing.table, folder)
@@ -67,16 +80,13 @@ def export(
     scale: Scale = "full",
     variant: Variant = None,
     storage: Storage = None,
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="Read from this MLflow server, not from the storage.")
-    ] = None,
+    tracking_uri: Remote = None,
 ) -> None:
     """Write one tidy table of a sweep to a file."""
-    from analysis import export_table, load_sweep
+    from analysis import export_table
 
     here, name = stored(sweep, scale, variant, storage, tracking_uri)
-    loaded = load_sweep(name, tracking_uri=here.tracking_uri) if tracking_uri else None
-    export_table(loaded or load_sweep(name, here.store.root), table, output)
+    export_table(_loaded(here, name, remote=bool(tracking_uri)), table, output)
     typer.echo(f"{table} of {name}: {output}")
 
 
