@@ -39,8 +39,10 @@ def _judged(sweep: Sweep) -> list[Verdict]:
     folder = sweep.cache_folder
     key = digest_of([sweep.plan, sweep.manifests, sweep.runs["status"].tolist()])
     table = cached(folder and folder / "verdicts.parquet", key, lambda: _judge(sweep))
-    rows = table.assign(word=table["word"].map(Word)).itertuples(index=False, name=None)
-    return [Verdict(**dict(zip(table.columns, row, strict=True))) for row in rows]
+    # A table holds texts, which are equal to the words but are not they.
+    words = [Word(word) for word in table.pop("word")]
+    rows = ({str(k): v for k, v in row.items()} for row in table.to_dict("records"))
+    return [Verdict(**row, word=word) for row, word in zip(rows, words, strict=True)]
 
 
 def _judge(sweep: Sweep) -> pd.DataFrame:

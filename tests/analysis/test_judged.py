@@ -41,7 +41,10 @@ def test_a_second_report_reads_the_verdicts(
     assert counted == ["planted"]
     assert second.verdicts == first.verdicts
     sweep = load_sweep("planted", storage)
-    assert second.verdicts == judging.judge(sweep, ablations_of(sweep))
+    again = judging.judge(sweep, ablations_of(sweep))
+    assert second.verdicts == again
+    assert all(kept.word is new.word for kept, new in zip(second.verdicts, again, strict=True))
+    assert second.markdown.read_text() == first.markdown.read_text()
 
 
 def test_other_runs_other_options_and_other_code_are_judged_anew(
