@@ -159,7 +159,11 @@ def selected(ablation: Ablation, best: pd.DataFrame) -> pd.DataFrame:
     axes = list(ablation.axes)
     cells = ablation.cells.drop(columns=["level", "group"]).merge(best[axes], on=axes)
     names = [
-        ", ".join(f"{short_name(axis)} {value}" for axis, value in values.items())
-        for values in (row.dropna() for _, row in cells[axes].astype(object).iterrows())
+        ", ".join(
+            f"{short_name(axis)} {value}"
+            for axis, value in zip(axes, values, strict=True)
+            if not pd.isna(value)
+        )
+        for values in cells[axes].to_numpy(object).tolist()
     ]
     return cells.assign(level=pd.Series(names, dtype=object), group="")

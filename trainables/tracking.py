@@ -115,12 +115,13 @@ class Connection(Server):
         created anew: MLflow cannot change a value.
         """
         tags = {"optpath.kind": "sweep", "optpath.sweep": sweep}
-        run, *surplus = self.search(experiment_id, tags) or [None]
+        found = self.search(experiment_id, tags)
+        run = found[0] if found else None
         start = None if run is None else run.info.start_time
         if run is not None and params is not None and _missing(run.data.params, params):
-            surplus, run = [run, *surplus], None
-        for other in surplus:
-            self.delete(other)
+            run = None
+        for surplus in found[0 if run is None else 1 :]:
+            self.delete(surplus)
         if run is None:
             extra = {"mlflow.note.content": note, "mlflow.source.name": "optpath"}
             run = self.create(experiment_id, name, tags | extra, start)

@@ -63,7 +63,7 @@ class Grid:
 
     def legend(self, handles: Sequence[Line2D], columns: int = LEGEND_COLUMNS) -> None:
         """One legend below all panels, in as many columns as fit, for which the figure grows."""
-        renderer = FigureCanvasAgg(self.figure).get_renderer()
+        renderer = FigureCanvasAgg(self.figure).get_renderer()  # type: ignore[no-untyped-call]
         names = [textwrap.fill(str(handle.get_label()), LEGEND_LETTERS) for handle in handles]
         for abreast in range(columns, 0, -1):
             legend = self.figure.legend(
