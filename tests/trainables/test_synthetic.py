@@ -114,6 +114,39 @@ def test_the_asymmetric_linear_models_path_turns_back_in_few_dimensions_alone(
     assert negative_share(steps_of(synthetic(many))) < 0.02  # 0.4 %
 
 
+@pytest.mark.parametrize("loss", ["rmse", "squares"])
+def test_the_full_batch_is_all_points_at_once(
+    loss: str, steps_of: Callable[[RunConfig], pd.DataFrame]
+) -> None:
+    data = {"name": "asymmetric_linear", "loss": loss}
+    budget = {"steps": 30}
+    full = steps_of(synthetic(data, batch_size="full", chunk=100, budget=budget))
+    all_points = steps_of(synthetic(data, batch_size=100, budget=budget))
+    for column in ("loss", "gradient_norm", "distance"):
+        assert full[column].to_numpy() == pytest.approx(all_points[column].to_numpy(), rel=1e-4)
+    assert full["epoch"].tolist() == list(range(30))
+
+
+def test_a_full_batch_has_no_noise(steps_of: Callable[[RunConfig], pd.DataFrame]) -> None:
+    """w_t = (1 - eta lambda)^t w_0 for each coordinate, whatever the noise of one example."""
+    data = {"name": "quadratic", "dimension": 2, "eigenvalues": [0.5, 2.0], "gradient_noise": 3.0}
+    model = {"name": "vector", "start": [3.0, -1.0]}
+    options: dict[str, Any] = {"batch_size": "full", "chunk": 100, "learning_rate": 0.3}
+    steps = steps_of(synthetic(data, model=model, budget={"steps": 20}, **options))
+    t = np.arange(20)
+    expected = 0.25 * 9 * (1 - 0.15) ** (2 * t) + (1 - 0.6) ** (2 * t)
+    assert steps["loss"].to_numpy() == pytest.approx(expected, rel=1e-4, abs=1e-9)
+
+
+def test_the_mean_of_a_random_walk_goes_nowhere(
+    steps_of: Callable[[RunConfig], pd.DataFrame],
+) -> None:
+    walk = {"name": "random_walk", "dimension": 50}
+    steps = steps_of(synthetic(walk, batch_size="full", chunk=100, budget={"steps": 5}))
+    assert (steps["gradient_norm"] == 0).all()
+    assert steps["gamma"].isna().all()
+
+
 def test_validation_points_are_others() -> None:
     data = AsymmetricLinear().load(Path())
     inputs = [objective.constants["inputs"] for objective in (data.train, data.validation)]

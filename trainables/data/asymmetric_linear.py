@@ -42,6 +42,10 @@ class MeanSquare(Objective):
 
     def loss(self, weights: Tensor, examples: Tensor, draw: torch.Generator) -> Tensor:
         """Of the minibatch's points."""
+        return self.mean(weights, examples)
+
+    def mean(self, weights: Tensor, examples: slice | Tensor) -> Tensor:
+        """Of those points."""
         inputs, targets = self.constants["inputs"], self.constants["targets"]
         return self._of(inputs[examples] @ weights - targets[examples])
 

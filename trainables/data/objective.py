@@ -41,6 +41,10 @@ class Objective(ABC):
         """
 
     @abstractmethod
+    def mean(self, weights: Tensor, examples: slice | Tensor) -> Tensor:
+        """The same without noise, of chosen examples: shape [d] -> [], differentiable."""
+
+    @abstractmethod
     def value(self, weights: Tensor) -> Tensor:
         """f(w) without noise, over all examples: shape [d] -> []; NaN where there is no such."""
 

@@ -76,6 +76,10 @@ class Bowl(Objective):
         slope: Tensor = (noise * weights).sum() * (self._noise / len(examples) ** 0.5)
         return value + slope
 
+    def mean(self, weights: Tensor, examples: slice | Tensor) -> Tensor:
+        """The function's value."""
+        return self.value(weights)
+
     def value(self, weights: Tensor) -> Tensor:
         """1/2 sum_i lambda_i w_i^2."""
         value: Tensor = (self.constants["spectrum"] * weights.square()).sum() / 2

@@ -39,6 +39,10 @@ class Walk(Objective):
         direction /= torch.linalg.vector_norm(direction)
         return (direction.to(weights) * weights).sum()
 
+    def mean(self, weights: Tensor, examples: slice | Tensor) -> Tensor:
+        """0, with gradient 0: the mean of <u, w> over all directions u."""
+        return weights.mul(0).sum()
+
     def value(self, weights: Tensor) -> Tensor:
         """NaN: a walk minimises nothing."""
         return torch.full((), torch.nan, device=weights.device)

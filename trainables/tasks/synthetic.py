@@ -8,22 +8,29 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from trainables.data.objective import ObjectiveData
+from trainables.data.objective import Objective, ObjectiveData
 from trainables.randomness import generator
-from trainables.tasks.contract import Task, TaskConfig
+from trainables.tasks.contract import ExampleTask, ExampleTaskConfig
 
 if TYPE_CHECKING:
     from trainables.config import RunConfig
 
 
-class Synthetic(TaskConfig):
-    """The loss of an objective at the weights, its examples in a drawn order; no other metric."""
+FLOAT_BYTES = 4
+"""Bytes of a float32."""
+
+
+class Synthetic(ExampleTaskConfig):
+    """The loss of an objective at the weights, its examples in a drawn order; no other metric.
+
+    A full batch sees the objective without noise; a root mean square is that of one chunk.
+    """
 
     name: ClassVar[str] = "synthetic"
     data_kind: ClassVar[str] = "objective"
     judged_by: ClassVar[str] = "loss"
 
-    def bind(self, config: RunConfig, data_root: Path, device: torch.device) -> Task:
+    def bind(self, config: RunConfig, data_root: Path, device: torch.device) -> ExampleTask:
         """The task, with the objective's constants on the device."""
         data = config.data.load(data_root)
         assert isinstance(data, ObjectiveData), "RunConfig compares the kinds"
@@ -33,8 +40,13 @@ class Synthetic(TaskConfig):
         """Number of examples of an epoch."""
         return config.data.sizes(data_root).train
 
+    def example_bytes(self, config: RunConfig, data_root: Path) -> int:
+        """An example's own constants, one per weight: so little that a full batch is one chunk."""
+        (dimension,), _ = config.data.signature(data_root)
+        return FLOAT_BYTES * dimension
 
-class SyntheticTask(Task):
+
+class SyntheticTask(ExampleTask):
     """Minibatches of an objective's examples; the data order's seed draws the noise as well."""
 
     metrics: ClassVar[tuple[str, ...]] = ()
@@ -66,9 +78,13 @@ class SyntheticTask(Task):
         noise = generator(self._seed, step, "noise")
         return self._data.train.loss(model(), examples, noise).float()
 
-    def num_held_out(self, size: int) -> int:
-        """As many as the validation examples fill."""
-        return len(self._data.validation) // size
+    def num_examples(self, split: str) -> int:
+        """Number of examples of a split."""
+        return len(self._objective(split))
+
+    def loss_on(self, model: nn.Module, split: str, examples: slice | Tensor) -> Tensor:
+        """The objective of those examples, without noise."""
+        return self._objective(split).mean(model(), examples).float()
 
     def held_out_loss(self, model: nn.Module, number: int, size: int) -> Tensor:
         """The objective of the validation examples, with noise of the minibatch's own."""
@@ -78,6 +94,8 @@ class SyntheticTask(Task):
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         """The objective over all examples, without noise."""
-        objective = self._data.train if split == "train" else self._data.validation
         with torch.no_grad():
-            return {"loss": objective.value(model()).item()}
+            return {"loss": self._objective(split).value(model()).item()}
+
+    def _objective(self, split: str) -> Objective:
+        return self._data.train if split == "train" else self._data.validation
