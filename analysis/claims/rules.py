@@ -32,10 +32,10 @@ def each_run(
     found = [passes(run) for run in runs]
     known = [ok for ok in found if ok is not None]
     outcome = agreed(exactly(ok) for ok in known)
-    counts = {"pass": sum(known), "fail": len(known) - sum(known)}
-    counts["settle nothing"] = len(found) - len(known)
+    counts = {"passing": sum(known), "failing": len(known) - sum(known)}
+    counts["settling nothing"] = len(found) - len(known)
     words = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    text = f"of {len(found)} runs {words}; {numbers}".removesuffix("; ")
+    text = f"{len(found)} runs: {words}; {numbers}".removesuffix("; ")
     return Found(outcome, f"{text}.")
 
 

@@ -293,3 +293,11 @@ def test_each_network_has_its_own_verdict_on_small_learning_rates() -> None:
         "cnn": Word.BEYOND,
         "resnet18": Word.REFUTED,
     }
+
+
+def test_one_run_that_turns_among_many_that_may_yet_does_not_support_a_turn() -> None:
+    turned = CLAIMS["C31"].planted[Word.BEYOND]()[:1]
+    smooth = CLAIMS["C31"].planted[Word.INCONCLUSIVE]()[1:]
+    found = verdict("C31", [*turned, *smooth])
+    assert found.word is Word.INCONCLUSIVE, found
+    assert "2 of 3 runs settle nothing" in found.why
