@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from analysis.cells import ablations_of
-from analysis.claims import correlations, fixed_weights, identities, parts, performance
+from analysis.claims import correlations, descent, fixed_weights, identities, parts, performance
 from analysis.claims.facts import facts_of
 from analysis.claims.judging import judge_claims
 from analysis.claims.planting import SEEDS, PlantedRun, jitter, path_steps, planted_sweep
@@ -301,3 +301,8 @@ def test_one_run_that_turns_among_many_that_may_yet_does_not_support_a_turn() ->
     found = verdict("C31", [*turned, *smooth])
     assert found.word is Word.INCONCLUSIVE, found
     assert "2 of 3 runs settle nothing" in found.why
+
+
+def test_a_short_run_that_is_never_opposed_earns_nothing_to_be_refuted() -> None:
+    smooth = descent.planted(np.full(200, 0.9))
+    assert verdict("C37", smooth).word is Word.INCONCLUSIVE
