@@ -68,8 +68,8 @@ def _mirrors(runs: Sequence[Measured]) -> Found:
     name = "correlation with the schedule"
     like = each_setting(runs, lambda run: float(run["likeness"]), MIRRORS, None, name)
     unlike = each_setting(runs, lambda run: float(run["likeness"]), None, UNLIKE, name)
-    outcome = like.outcome if like.outcome is Outcome.PASS else Outcome.OPEN
-    outcome = Outcome.FAIL if unlike.outcome is Outcome.PASS else outcome
+    outcome: Outcome = Outcome.FAIL if unlike.outcome is Outcome.PASS else Outcome.OPEN
+    outcome = Outcome.PASS if like.outcome is Outcome.PASS else outcome
     varies = each_setting(
         runs,
         lambda run: float(run["variation"]),
