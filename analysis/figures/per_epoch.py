@@ -14,11 +14,12 @@ from matplotlib.lines import Line2D
 from analysis.cells import Ablation, ordered, parts_of, short_name
 from analysis.figures.contract import FigureKind
 from analysis.figures.style import (
-    NULL_GREY,
+    draw_null,
     level_colours,
     level_text,
     log_axis,
     name_axes,
+    null_handle,
     stacked_grid,
 )
 from analysis.figures.x_axes import X_AXES, check_x_axis, dress, placed
@@ -35,7 +36,6 @@ SYMBOLS = {
     "error_bound": "error bound [1 / learning rate]",
     "local_lr": "locally optimal step size",
 }
-NULL_NAME = "null model (same colours)"
 MIN_EPOCHS = 5
 """Fewer points than that show no course; ours, untuned."""
 
@@ -191,7 +191,7 @@ def _curve(axes: Axes, rows: pd.DataFrame, colour: Any) -> None:
     x = rows["x"].to_numpy(float)
     low, high = rows["low"].to_numpy(float), rows["high"].to_numpy(float)
     axes.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
-    axes.plot(x, rows["null"].to_numpy(float), "--", color=colour, linewidth=0.9)
+    draw_null(axes, x, rows["null"].to_numpy(float), colour)
     axes.plot(x, rows["mean"].to_numpy(float), color=colour)
 
 
@@ -217,6 +217,5 @@ def _handles(colours: Mapping[tuple[str, Any], Any], has_null: bool) -> list[Lin
         for (axis, level), colour in colours.items()
     ]
     if has_null:
-        null = Line2D([], [], color=NULL_GREY, linewidth=0.9, linestyle="--", label=NULL_NAME)
-        handles.append(null)
+        handles.append(null_handle())
     return handles

@@ -13,22 +13,23 @@ from matplotlib.lines import Line2D
 from analysis.cells import Ablation, ordered, short_name
 from analysis.figures.contract import FigureKind
 from analysis.figures.style import (
+    draw_null,
     grid,
     level_colours,
     level_text,
     log_axis,
     name_axes,
+    null_handle,
 )
 from analysis.figures.x_axes import X_AXES
 from analysis.reductions import SHARES
 from analysis.runs import Sweep
 
-LINES: dict[str, Any] = {"observed": "-", "contraction": "--", "rate": ":", "null": "-."}
+LINES: dict[str, Any] = {"observed": "-", "contraction": "--", "rate": "-."}
 NAMES = {
     "observed": "observed",
     "contraction": "product of sqrt(1 - gamma^2)",
     "rate": "(1 - mu^2 / L^2)^(t/2)",
-    "null": "null model",
 }
 
 
@@ -45,7 +46,7 @@ def predicted_distance(sweep: Sweep, ablations: Sequence[Ablation]) -> pd.DataFr
 
 
 def draw_predicted(table: pd.DataFrame) -> Figure:
-    """Per ablation and group: observed, both predictions and the null of every level."""
+    """Per ablation and group, of every level: observed, both predictions, and the null in grey."""
     panels = list(table.groupby(["ablation", "group"], sort=False))
     colours = {
         (str(axis), level): colour
@@ -72,7 +73,7 @@ PREDICTED = FigureKind(
     name="predicted_distance",
     meaning="distance to w* as a share of the first: observed, as the product of sqrt(1 - gamma^2) "
     "predicts for steps of the locally optimal length, as the rate mu / L bounds it, and the null "
-    "model's",
+    "model's in grey",
     table=predicted_distance,
     draw=draw_predicted,
 )
@@ -96,6 +97,7 @@ def _rows(ablation: Ablation) -> pd.DataFrame:
 
 def _lines(axes: Axes, rows: pd.DataFrame, colour: str) -> None:
     x = rows["x"].to_numpy(float)
+    draw_null(axes, x, rows["null"].to_numpy(float), colour)
     for name, line in LINES.items():
         axes.plot(x, rows[name].to_numpy(float), line, color=colour)
 
@@ -106,4 +108,4 @@ def _handles(colours: dict[tuple[str, object], str]) -> list[Line2D]:
         for (axis, level), colour in colours.items()
     ]
     lines = [Line2D([], [], color="black", linestyle=LINES[n], label=NAMES[n]) for n in LINES]
-    return [*levels, *lines]
+    return [*levels, *lines, null_handle()]

@@ -17,7 +17,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-NULL_GREY = "#8c8c8c"
+from analysis.fits import Values
+
+NULL_GREY, NULL_BEHIND = "#8c8c8c", "#a9a9a9"
+"""Of a null model's marks and lines, and of the broad line behind a curve."""
 PANEL_WIDTH, PANEL_HEIGHT = 3.3, 2.3
 """Inches; one panel fills a column of a two-column paper."""
 MAX_COLUMNS = 3
@@ -161,6 +164,17 @@ def _short(value: float) -> str:
         return f"{value:g}"
     mantissa, exponent = f"{value:e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def draw_null(axes: Axes, x: Values, null: Values, colour: Any) -> None:
+    """A null model: a grey line behind all curves, with dots in the colour of its own."""
+    axes.plot(x, null, color=NULL_BEHIND, linewidth=2.2, zorder=1.1)
+    axes.plot(x, null, ":", color=colour, linewidth=0.9, zorder=1.2)
+
+
+def null_handle() -> Line2D:
+    """What `draw_null` draws, in a legend."""
+    return Line2D([], [], color=NULL_BEHIND, linewidth=2.2, label="null model (same colours)")
 
 
 def level_colours(levels: Sequence[Any]) -> dict[Any, Any]:

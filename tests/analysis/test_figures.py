@@ -17,7 +17,7 @@ from analysis.cells import ablations_of
 from analysis.figures.contract import save_figure
 from analysis.figures.per_epoch import per_epoch
 from analysis.figures.registry import FIGURES
-from analysis.figures.style import grid, level_colours, log_axis, paired_grid
+from analysis.figures.style import NULL_BEHIND, grid, level_colours, log_axis, paired_grid
 from trainables.store import read_sealed, write_sealed
 
 Plant = Callable[..., list[Any]]
@@ -234,16 +234,19 @@ def test_a_logarithmic_axis_has_ticks_enough_to_be_read(low: float, high: float)
     assert 3 <= len(inside) <= 8
 
 
-def test_a_null_model_has_the_colour_of_its_curve(
+def test_a_null_model_is_grey_behind_its_curve_with_dots_of_its_colour(
     storage: Path, write: Write, twins: list[Any]
 ) -> None:
     write(storage, twins)
     table = table_of("gamma", storage)
     for axes in FIGURES["gamma"].draw(table).axes:
-        dashed = {line.get_color() for line in axes.lines if line.get_linestyle() == "--"}
-        full = {line.get_color() for line in axes.lines if line.get_linestyle() == "-"}
-        assert dashed == full
-        assert len(full) == 2
+        behind = [line for line in axes.lines if line.get_color() == NULL_BEHIND]
+        curves = [line for line in axes.lines if line not in behind]
+        dots = {line.get_color() for line in curves if line.get_linestyle() == ":"}
+        full = [line for line in curves if line.get_linestyle() == "-"]
+        assert dots == {line.get_color() for line in full}
+        assert len(full) == len(behind) == 2
+        assert max(b.get_zorder() for b in behind) < min(c.get_zorder() for c in curves)
 
 
 def test_levels_have_different_colours() -> None:
