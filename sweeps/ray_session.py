@@ -161,6 +161,14 @@ def _start(launch: Launch, signals: Signals) -> None:
         ) from None
     except SystemExit:  # SIGTERM under the handler that ray.init installs
         raise KeyboardInterrupt from None
+    except Exception as error:
+        if type(error) is not Exception:  # no class of its own for a node that is late (ray 2.60)
+            raise
+        reason = str(error).partition(".")[0]
+        raise UserError(
+            f"Ray did not start on this machine: {reason}; it gives itself 30 seconds, which may "
+            "be few where much else runs: type the same command again"
+        ) from None
     signals.listen()
     _check_cluster(launch)
 

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:The ``noload`` loader strategy:DeprecationWarning"  # mlflow 3.17 on SQLAlchemy 2.1
 )
 
-ENQUEUE_SECONDS = 0.05
-"""Longest that handing something to the tracker may take."""
+ENQUEUE_SECONDS = 1.0
+"""Handing something over waits for no server, which would take `TIMEOUT_SECONDS` and more."""
 
 
 def test_an_absent_server_is_one_line(plant_sweep: Any) -> None:
@@ -33,7 +33,7 @@ def test_an_absent_server_is_one_line(plant_sweep: Any) -> None:
     began = time.monotonic()
     with pytest.raises(TrackingUnavailable, match=f"MLflow at {uri} cannot be used: ") as caught:
         locate(uri, store, "planted")
-    assert time.monotonic() - began < 10  # mlflow's own retries would take four minutes
+    assert time.monotonic() - began < 60  # mlflow's own retries would take four minutes
     assert "\n" not in str(caught.value)
     with pytest.raises(TrackingUnavailable, match="cannot be used"):
         Connection(uri).check()
@@ -54,7 +54,7 @@ def test_without_a_server_nothing_waits_and_nothing_is_claimed(plant_sweep: Any)
     until(lambda: tracker.problem)
     began = time.monotonic()
     assert not tracker.close(timeout=30)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20  # not the 30 that it may wait
     preparation.stop(timeout=30)
     assert read_target(store, "planted") is None
 
