@@ -30,8 +30,8 @@ class Facts:
     """Of the first epoch; see `length`."""
     growth: Growth = ()
     """How the batches grow."""
-    replicate: str = ""
-    """The config without its seeds, and the length, as text: the same for replicates alone."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The dotted config fields that are not at their defaults."""
     ablations: tuple[str, ...] = ()
     columns: frozenset[str] = frozenset()
     status: str = "done"
@@ -59,6 +59,17 @@ class Facts:
         """The setting, without the axes that begin with one of those fields."""
         left_out = (*SEED_FIELDS, *fields)
         return _text({a: v for a, v in self.axes.items() if not a.startswith(left_out)})
+
+    @property
+    def replicate(self) -> str:
+        """The same for replicates alone, whatever axes the ablations name that share the run."""
+        return self.config_without()
+
+    def config_without(self, *fields: str) -> str:
+        """The config without its seeds and without those fields, and the length, as text."""
+        left_out = (*SEED_FIELDS, *fields)
+        kept = sorted((k, repr(v)) for k, v in self.config.items() if not k.startswith(left_out))
+        return repr((kept, self.num_steps))
 
     def member(self, kind: str) -> str:
         """The name of the run's data, model, optimizer, ...; empty if it is a default's."""
@@ -92,12 +103,11 @@ def facts_of(
     values = manifest or {}
     num_steps = int(values.get("num_steps") or planned.get("num_steps") or 0)
     config = flatten(planned["config"])
-    fixed = sorted((k, repr(v)) for k, v in config.items() if not k.startswith(SEED_FIELDS))
     return Facts(
         run_id=planned["run_id"],
         options={**config, **flatten(planned["axes"])},
         axes={name: plain_label(value) for name, value in planned["axes"].items()},
-        replicate=repr((fixed, num_steps)),
+        config=config,
         num_steps=num_steps,
         steps_per_epoch=int(values.get("steps_per_epoch") or planned.get("steps_per_epoch") or 1),
         growth=growth_of(planned["config"]),

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analysis.cells import SEED_FIELDS, short_name
+from analysis.cells import short_name
 from analysis.claims import statistics
 from analysis.claims.contract import Claim, Evidence, Measured, Measures, Need
 from analysis.claims.facts import Facts
@@ -52,18 +52,11 @@ def parts_matter(evidence: Evidence) -> list[Found]:
     return found
 
 
-def all_but(facts: Facts, axis: str) -> str:
-    """All options of a run but that part of its network and the seeds, as text."""
-    own = ((name, repr(value)) for name, value in facts.options.items())
-    kept = (pair for pair in own if not pair[0].startswith((axis, *SEED_FIELDS)))
-    return repr((sorted(kept), facts.num_steps))
-
-
 def _gamma_matters(runs: Sequence[Measured], axis: str) -> Found:
     cells = pd.DataFrame(
         {
             "level": [str(run.facts.axes[axis]) for run in runs],
-            "group": [all_but(run.facts, axis) for run in runs],
+            "group": [run.facts.config_without(axis) for run in runs],
             "over_null": [run["over_null"] for run in runs],
         }
     )
@@ -103,7 +96,7 @@ def _difference(runs: Sequence[Measured], axis: str, first: str, second: str) ->
     """Of runs that differ in that part alone, by seed."""
     shares: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
     for run in runs:
-        place = run.facts.seed, all_but(run.facts, axis)
+        place = run.facts.seed, run.facts.config_without(axis)
         shares[place][str(run.facts.axes[axis])] = run["zigzag"]
     seeds: dict[str, list[float]] = defaultdict(list)
     for (seed, _), by_level in shares.items():

@@ -62,6 +62,22 @@ def test_a_run_of_two_ablations_stays_with_its_other_seeds() -> None:
     assert one.setting != two.setting
 
 
+def test_a_run_of_two_ablations_is_compared_within_each() -> None:
+    """Its axes are those of both ablations, at their defaults; the others have one of them."""
+    shared = {"config": {"model": "resnet18"}, "axes": {"model.norm": "batch", "model.skips": True}}
+    other = {
+        "config": {"model": "resnet18", "model.norm": "group"},
+        "axes": {"model.norm": "group"},
+    }
+    wider = {**other, "config": {**other["config"], "batch_size": 64}}
+    one, two, three = (
+        facts_of({"run_id": "r", "num_steps": 1, **each}, None, ())
+        for each in (shared, other, wider)
+    )
+    assert one.config_without("model.norm") == two.config_without("model.norm")
+    assert one.config_without("model.norm") != three.config_without("model.norm")
+
+
 def test_a_band_around_a_negative_mean_is_not_narrow() -> None:
     signs = (-1.0) ** np.arange(STEPS)
     runs = [
