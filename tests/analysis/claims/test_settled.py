@@ -306,3 +306,8 @@ def test_one_run_that_turns_among_many_that_may_yet_does_not_support_a_turn() ->
 def test_a_short_run_that_is_never_opposed_earns_nothing_to_be_refuted() -> None:
     smooth = descent.planted(np.full(200, 0.9))
     assert verdict("C37", smooth).word is Word.INCONCLUSIVE
+
+
+def test_a_descent_that_is_never_opposed_has_no_zigzag_to_look_at() -> None:
+    found = verdict("C32", correlations.descent(correlations.TURN, lags=(0.9, 0.9, 0.9, 0.9)))
+    assert found.word is Word.INCONCLUSIVE
