@@ -154,6 +154,7 @@ def test_the_same_command_again_reuses_every_run(command_line: Any, store: Store
     assert seals(store) == before
 
 
+@pytest.mark.slow
 def test_a_larger_grid_extends_and_a_reused_actor_gives_the_same_bits(
     command_line: Any, store: Store, tmp_path: Path
 ) -> None:

@@ -216,8 +216,8 @@ BAD_FILES = [
         r"main.cases.seeds.init: seeds are an axis of their own; write  seeds: {init: \[0, 1\]}$",
     ),
     (
-        "base: {task: synthetic, data: quadratic, model: vector, batch_size: full}\n",
-        r"full needs a task .*\(classification\), synthetic is none; give a number: .*every step",
+        "base: {task: segmentation, data: stand_in_tiles, model: unet, batch_size: full}\n",
+        r"full needs a task .*\(classification, synthetic\), segmentation is none; give a number",
     ),
     ("grid: {batch_size: 8}\n", r"mine.yaml: ablations.main.grid.batch_size: .*list, got 8"),
     (
