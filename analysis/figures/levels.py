@@ -16,6 +16,9 @@ from analysis.figures.contract import FigureKind
 from analysis.figures.style import CATEGORIES, NULL_GREY, level_text, name_axes, paired_grid
 from analysis.runs import Sweep
 
+LETTERS_ABREAST = 48
+"""Letters that a panel's width holds, each level having the room of the longest."""
+
 
 def levels_of(sweep: Sweep, ablations: Sequence[Ablation]) -> pd.DataFrame:
     """`level_table` of every ablation that does not compare batch sizes, with the axis's name."""
@@ -62,7 +65,7 @@ def _markers(axes: Axes, rows: pd.DataFrame, measure: str, colour: str, offset: 
 
 def _label(axes: Axes, rows: pd.DataFrame, title: str, y_name: str) -> None:
     names = [level_text(level) for level in rows["level"]]
-    tilt = 30 if sum(map(len, names)) > 40 else 0
+    tilt = 30 if len(names) * max(map(len, names)) > LETTERS_ABREAST else 0
     axes.set_xticks(range(len(names)), names, rotation=tilt, ha="right" if tilt else "center")
     axes.set_xlim(-0.5, len(names) - 0.5)
     name_axes(axes, title, "" if tilt else str(rows["axis"].iloc[0]), y_name)
