@@ -12,7 +12,7 @@ from sweeps.tree import flatten
 from trainables.data.registry import DATA
 from trainables.errors import UserError, nearest
 from trainables.keepers import keepers_for
-from trainables.record import ReferenceRecord
+from trainables.record import ReferenceRecord, sealed_record
 from trainables.store import Store, read_sealed, write_sealed, write_yaml
 
 PLAN = "plan.json"
@@ -49,8 +49,7 @@ def _record(trajectory: PlannedTrajectory, store: Store) -> ReferenceRecord | No
     """The record of the reference pass that the store has for its open runs; None if none."""
     if not trajectory.open_runs:
         return None
-    manifest = store.trajectory(trajectory.trajectory_id).manifest()
-    return None if manifest is None else ReferenceRecord.model_validate(manifest["record"])
+    return sealed_record(store.trajectory(trajectory.trajectory_id))
 
 
 def _covers(record: ReferenceRecord, run: PlannedRun) -> bool:

@@ -19,9 +19,9 @@ from trainables.errors import UserError
 from trainables.job import Job, Place, Progress, RunJob, Workbench, drive
 from trainables.keepers import keepers_for
 from trainables.measurement import Measurement
-from trainables.record import ReferenceRecord, ReplayDiverged
+from trainables.record import ReferenceRecord, ReplayDiverged, sealed_record
 from trainables.reference import ReferencePass, discard, load_record, load_reference
-from trainables.references import Located, loaded, located, plain
+from trainables.references import Located, loaded, located, other_record, plain
 from trainables.results import finish_run, mark_diverged, mark_replay_diverged
 from trainables.store import Folder, Locked, Store
 from trainables.trajectory import Trajectory
@@ -99,9 +99,7 @@ def _check_data(bench: Workbench, record: ReferenceRecord | None) -> None:
     found = bench.task.data_digest
     used = {job.trajectory_id: record.data_digest} if record else {}
     for trajectory_id in job.others:
-        manifest = bench.place.store.trajectory(trajectory_id).manifest()
-        assert manifest is not None, "other trajectories are done before this one is set up"
-        used[trajectory_id] = manifest["record"]["data_digest"]
+        used[trajectory_id] = other_record(bench.place.store, trajectory_id).data_digest
     for trajectory_id, digest in used.items():
         check_same(f"trajectory {trajectory_id}", data, root, digest, found)
     if job.data_digest not in (None, found):
@@ -164,11 +162,8 @@ def _own_lock(folder: Folder) -> Iterator[None]:
 
 def _has_reference(folder: Folder, config: RunConfig) -> bool:
     """True if the trajectory is sealed with the end of that budget, reached or not."""
-    manifest = folder.manifest()
-    if manifest is None:
-        return False
-    record = ReferenceRecord.model_validate(manifest["record"])
-    return record.covers(config.budget.num_steps(record.calendar))
+    record = sealed_record(folder)
+    return record is not None and record.covers(config.budget.num_steps(record.calendar))
 
 
 def _settle_diverged(bench: Workbench, record: ReferenceRecord) -> Iterator[Progress]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
 from trainables.length import Calendar
+
+if TYPE_CHECKING:
+    from trainables.store import Folder
 
 Evaluation = dict[str, float]
 """Values such as train_loss or validation_accuracy, by name."""
@@ -155,3 +158,9 @@ class ReferenceRecord(BaseModel):
         """The record as plain values, for a manifest."""
         values: dict[str, Any] = json.loads(self.text())
         return values
+
+
+def sealed_record(folder: Folder) -> ReferenceRecord | None:
+    """The record in a trajectory's manifest: of a finished reference pass, None without one."""
+    manifest = folder.manifest()
+    return None if manifest is None else ReferenceRecord.model_validate(manifest["record"])

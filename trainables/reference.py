@@ -21,6 +21,7 @@ from trainables.record import (
     Evaluation,
     Kept,
     ReferenceRecord,
+    sealed_record,
     without_test,
 )
 from trainables.results import finish_run
@@ -34,9 +35,9 @@ DRAWN = "drawn.safetensors"
 
 def load_record(folder: Folder) -> ReferenceRecord | None:
     """The record of a reference pass that is done or under way, None if there is none."""
-    manifest = folder.manifest()
+    sealed = sealed_record(folder)
     checkpoint = load_checkpoint(folder.path / CHECKPOINT)
-    records = [ReferenceRecord.model_validate(manifest["record"])] if manifest else []
+    records = [sealed] if sealed else []
     if checkpoint is not None:
         records.append(ReferenceRecord.model_validate_json(checkpoint.record))
     # a longer budget under way is ahead of the manifest, a shorter one added later behind it

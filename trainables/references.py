@@ -12,7 +12,7 @@ from torch import Tensor
 from geometry.probes.contract import OtherReference
 from trainables.config import RunConfig
 from trainables.job import Job
-from trainables.record import End, Kept, ReferenceRecord
+from trainables.record import End, Kept, ReferenceRecord, sealed_record
 from trainables.reference import load_reference
 from trainables.store import Store
 
@@ -36,10 +36,10 @@ def located(
         trajectory_id, known = job.trajectory_id, record
         if reference.kind == "seed":
             trajectory_id = job.other(config.with_seed(int(reference.number)))
-            known = _sealed(store, trajectory_id)
+            known = other_record(store, trajectory_id)
         elif reference.kind == "followed" and job.follows is not None:
             trajectory_id = _trajectory_of(store, job.follows)
-            known = _sealed(store, trajectory_id)
+            known = other_record(store, trajectory_id)
         kept = _kept(reference, known, num_steps)
         place = None if kept is None else Located(trajectory_id=trajectory_id, kept=kept)
         found[reference.label] = place
@@ -52,10 +52,11 @@ def _trajectory_of(store: Store, run_id: str) -> str:
     return str(manifest["trajectory_id"])
 
 
-def _sealed(store: Store, trajectory_id: str) -> ReferenceRecord:
-    manifest = store.trajectory(trajectory_id).manifest()
-    assert manifest is not None, "other trajectories are done before the replay"
-    return ReferenceRecord.model_validate(manifest["record"])
+def other_record(store: Store, trajectory_id: str) -> ReferenceRecord:
+    """The record of another trajectory, whose w* a run of this one asks for."""
+    record = sealed_record(store.trajectory(trajectory_id))
+    assert record is not None, "other trajectories are done before this one is set up"
+    return record
 
 
 def _kept(reference: OtherReference, record: ReferenceRecord, num_steps: int) -> Kept | None:

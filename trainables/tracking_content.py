@@ -220,23 +220,20 @@ def run_params(config: RunConfig, axes: Mapping[str, Any]) -> dict[str, str]:
 def run_tags(entry: Mapping[str, Any], config: RunConfig, sweep: str) -> dict[str, str]:
     """Identity tags (`optpath.*`) and, without a prefix, those that a user filters by in the UI."""
     stand_in = {"stand_in": entry["stand_in"][:TAG_LENGTH]} if "stand_in" in entry else {}
-    return (
-        status_tags("running")
-        | stand_in
-        | {
-            "optpath.kind": "run",
-            "optpath.sweep": sweep,
-            "optpath.run_id": entry["run_id"],
-            "optpath.trajectory_id": entry["trajectory_id"],
-            "batch_size": str(config.batch_size),
-            "optimizer": config.optimizer.name,
-            "seed": str(config.seed),
-            "budget": _budget(config, " steps", " epochs"),
-            "model": config.model.name,
-            "data": config.data.name,
-            "ablations": ", ".join(entry["ablations"])[:TAG_LENGTH],
-        }
-    )
+    return status_tags("running") | {
+        **stand_in,
+        "optpath.kind": "run",
+        "optpath.sweep": sweep,
+        "optpath.run_id": entry["run_id"],
+        "optpath.trajectory_id": entry["trajectory_id"],
+        "batch_size": str(config.batch_size),
+        "optimizer": config.optimizer.name,
+        "seed": str(config.seed),
+        "budget": _budget(config, " steps", " epochs"),
+        "model": config.model.name,
+        "data": config.data.name,
+        "ablations": ", ".join(entry["ablations"])[:TAG_LENGTH],
+    }
 
 
 def status_tags(status: str) -> dict[str, str]:

@@ -22,7 +22,7 @@ from trainables.environment import describe
 from trainables.errors import UserError
 from trainables.job import Job, Place, RunJob, Workbench, drive
 from trainables.measurement import Measurement
-from trainables.record import ReferenceRecord
+from trainables.record import ReferenceRecord, sealed_record
 from trainables.reference import DRAWN, load_reference
 from trainables.references import loaded, parsed
 from trainables.store import Folder, Store, StoreDamaged, read_table
@@ -90,11 +90,10 @@ class _Stored:
 
 def _load(store: Store, folder: Folder, manifest: dict[str, Any]) -> _Stored:
     trajectory = store.trajectory(manifest["trajectory_id"])
-    sealed = trajectory.manifest()
-    if sealed is None:
+    record = sealed_record(trajectory)
+    if record is None:
         raise StoreDamaged(f"{trajectory.manifest_path}: missing; type optpath run to make it anew")
     run = RunJob(manifest["run_id"], RunConfig.parse(manifest["config"]))
-    record = ReferenceRecord.model_validate(sealed["record"])
     return _Stored(run, folder, manifest, manifest["trajectory_id"], trajectory, record)
 
 

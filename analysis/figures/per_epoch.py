@@ -9,14 +9,13 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from analysis.cells import Ablation, ordered, parts_of, short_name
+from analysis.cells import Ablation, parts_of, short_name
 from analysis.figures.contract import FigureKind
 from analysis.figures.style import (
+    colours_by_axis,
     draw_null,
-    level_colours,
-    level_text,
+    level_handles,
     log_axis,
     name_axes,
     null_handle,
@@ -64,11 +63,7 @@ def draw_curves(table: pd.DataFrame, log_y: Mapping[str, bool]) -> Figure:
     """Per ablation and group a panel for each quantity; curve, band and null per level."""
     stacks = list(table.groupby(["ablation", "group"], sort=False))
     quantities = [name for name in log_y if (table["quantity"] == name).any()]
-    colours = {
-        (str(axis), level): colour
-        for axis, rows in table.groupby("axis", sort=False)
-        for level, colour in level_colours(ordered(rows["level"].tolist())).items()
-    }
+    colours = colours_by_axis(table)
     has_null = bool(table["null"].notna().any())
     layout, panels = stacked_grid(len(stacks), len(quantities))
     for stack, ((ablation, group), own) in zip(panels, stacks, strict=True):
@@ -78,7 +73,7 @@ def draw_curves(table: pd.DataFrame, log_y: Mapping[str, bool]) -> Figure:
             for level, curve in rows.groupby("level", sort=False, dropna=False):
                 _curve(axes, curve, colours[str(curve["axis"].iloc[0]), level])
             _label(axes, own, title if axes is stack[0] else "", quantity, log_y[quantity])
-    layout.legend(_handles(colours, has_null))
+    layout.legend([*level_handles(colours), *(null_handle() for _ in range(has_null))])
     return layout.figure
 
 
@@ -209,13 +204,3 @@ def _label(axes: Axes, own: pd.DataFrame, title: str, quantity: str, log_y: bool
         if hidden:
             note = f"{hidden} means <= 0 not shown"
             axes.text(0.98, 1.02, note, transform=axes.transAxes, ha="right", va="bottom")
-
-
-def _handles(colours: Mapping[tuple[str, Any], Any], has_null: bool) -> list[Line2D]:
-    handles = [
-        Line2D([], [], color=colour, label=f"{axis} {level_text(level)}".strip())
-        for (axis, level), colour in colours.items()
-    ]
-    if has_null:
-        handles.append(null_handle())
-    return handles

@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.cells import Ablation, ordered, short_name
+from analysis.cells import Ablation, short_name
 from analysis.figures.contract import FigureKind
 from analysis.figures.style import (
+    colours_by_axis,
     draw_null,
     grid,
-    level_colours,
-    level_text,
+    level_handles,
     log_axis,
     name_axes,
     null_handle,
@@ -48,11 +48,7 @@ def predicted_distance(sweep: Sweep, ablations: Sequence[Ablation]) -> pd.DataFr
 def draw_predicted(table: pd.DataFrame) -> Figure:
     """Per ablation and group, of every level: observed, both predictions, and the null in grey."""
     panels = list(table.groupby(["ablation", "group"], sort=False))
-    colours = {
-        (str(axis), level): colour
-        for axis, rows in table.groupby("axis", sort=False)
-        for level, colour in level_colours(ordered(rows["level"].tolist())).items()
-    }
+    colours = colours_by_axis(table)
     layout = grid(len(panels))
     for axes, ((ablation, group), own) in zip(layout.panels, panels, strict=True):
         for level, rows in own.groupby("level", sort=False, dropna=False):
@@ -65,7 +61,8 @@ def draw_predicted(table: pd.DataFrame) -> Figure:
         if unbounded:
             note = f"mu <= 0 in {unbounded} runs: no rate"
             axes.text(0.98, 1.02, note, transform=axes.transAxes, ha="right", va="bottom")
-    layout.legend(_handles(colours))
+    lines = [Line2D([], [], color="black", linestyle=LINES[n], label=NAMES[n]) for n in LINES]
+    layout.legend([*level_handles(colours), *lines, null_handle()])
     return layout.figure
 
 
@@ -100,12 +97,3 @@ def _lines(axes: Axes, rows: pd.DataFrame, colour: str) -> None:
     draw_null(axes, x, rows["null"].to_numpy(float), colour)
     for name, line in LINES.items():
         axes.plot(x, rows[name].to_numpy(float), line, color=colour)
-
-
-def _handles(colours: dict[tuple[str, object], str]) -> list[Line2D]:
-    levels = [
-        Line2D([], [], color=colour, label=f"{axis} {level_text(level)}".strip())
-        for (axis, level), colour in colours.items()
-    ]
-    lines = [Line2D([], [], color="black", linestyle=LINES[n], label=NAMES[n]) for n in LINES]
-    return [*levels, *lines, null_handle()]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -17,10 +18,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
+from analysis.cells import ordered
 from analysis.fits import Values
 
 NULL_GREY, NULL_BEHIND = "#8c8c8c", "#a9a9a9"
 """Of a null model's marks and lines, and of the broad line behind a curve."""
+BEHIND: dict[str, Any] = {"color": NULL_BEHIND, "linewidth": 2.2}
 PANEL_WIDTH, PANEL_HEIGHT = 3.3, 2.3
 """Inches; one panel fills a column of a two-column paper."""
 MAX_COLUMNS = 3
@@ -168,13 +171,30 @@ def _short(value: float) -> str:
 
 def draw_null(axes: Axes, x: Values, null: Values, colour: Any) -> None:
     """A null model: a grey line behind all curves, with dots in the colour of its own."""
-    axes.plot(x, null, color=NULL_BEHIND, linewidth=2.2, zorder=1.1)
+    axes.plot(x, null, **BEHIND, zorder=1.1)
     axes.plot(x, null, ":", color=colour, linewidth=0.9, zorder=1.2)
 
 
 def null_handle() -> Line2D:
     """What `draw_null` draws, in a legend."""
-    return Line2D([], [], color=NULL_BEHIND, linewidth=2.2, label="null model (same colours)")
+    return Line2D([], [], **BEHIND, label="null model (same colours)")
+
+
+def colours_by_axis(table: pd.DataFrame) -> dict[tuple[str, Any], Any]:
+    """The colour of every axis and level of a table with those columns."""
+    return {
+        (str(axis), level): colour
+        for axis, rows in table.groupby("axis", sort=False)
+        for level, colour in level_colours(ordered(rows["level"].tolist())).items()
+    }
+
+
+def level_handles(colours: Mapping[tuple[str, Any], Any]) -> list[Line2D]:
+    """A line of a legend for each of `colours_by_axis`."""
+    return [
+        Line2D([], [], color=colour, label=f"{axis} {level_text(level)}".strip())
+        for (axis, level), colour in colours.items()
+    ]
 
 
 def level_colours(levels: Sequence[Any]) -> dict[Any, Any]:
